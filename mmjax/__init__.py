@@ -1,0 +1,1 @@
+"""mmjax: cross-attention multimodal transformers in JAX and Flax linen."""

@@ -1,0 +1,27 @@
+"""The two kinds of failure that are no bug of the code, and the phrase that helps with a misspelt word."""
+
+import difflib
+
+FEW = 6   # this many choices are listed in full
+
+
+class UserError(ValueError):
+  """A mistake in what the user gave: command line, config, data, folder. One line; the command ends with exit code 2."""
+
+
+class RunError(RuntimeError):
+  """A run that cannot go on, such as one with a non-finite update. One line; the command ends with exit code 1."""
+
+
+def nearest(word, choices):
+  """The end of an error line about an unknown word: "; did you mean 'lr'?", or the choices when they are few, or ''.
+
+  word: what was given; choices: iterable of str. Returns str, never a line break.
+  """
+  choices = sorted(map(str, choices))
+  close = difflib.get_close_matches(str(word), choices, n=1)
+  if close:
+    return f'; did you mean {close[0]!r}?'
+  if 0 < len(choices) <= FEW:
+    return f'; choose from {", ".join(choices)}'
+  return ''
