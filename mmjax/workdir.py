@@ -1,0 +1,121 @@
+"""The folder of a run: its lock, its config.json, and files that are never half written."""
+
+import errno
+import fcntl
+import json
+import os
+import pathlib
+import socket
+import threading
+
+from mmjax.errors import UserError
+
+FREE = ('log.', 'parallel.')   # keys that may change between the parts of one run: they do not change its result
+
+_locks = {}                    # {pathlib.Path: file descriptor}, open for as long as this process lives
+
+
+def write_atomic(path, content):
+  """Writes a file so that a reader, or a crash, meets the old content or the new one and never a part.
+
+  path: str or Path in a folder that exists; content: str (written as UTF-8) or bytes.
+  Raises OSError that names the path; the temporary file beside it is removed then.
+  """
+  path = pathlib.Path(path)
+  data = content.encode() if isinstance(content, str) else content
+  temporary = path.with_name(f'.{path.name}.{os.getpid()}.{threading.get_ident()}.tmp')
+  try:
+    with open(temporary, 'wb') as file:
+      file.write(data)
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(temporary, path)
+  except BaseException as error:
+    temporary.unlink(missing_ok=True)
+    if isinstance(error, OSError):
+      raise OSError(error.errno, error.strerror, str(path)) from error
+    raise
+
+
+def open_workdir(path, config):
+  """Makes or reopens the folder of a run, and keeps every other process out of it while this one lives.
+
+  path: str or Path, missing parents are made; config: nested dict of numbers, strings and sequences, kept as config.json.
+  A folder that holds another config is refused, except for keys under `log.` and `parallel.`, which are updated.
+  The lock goes with the process, also after kill -9. Returns the absolute pathlib.Path.
+  Raises UserError: no folder can be made or written there, another run uses it, or its config differs.
+  """
+  if not str(path).strip():
+    raise UserError('the workdir is empty; give a folder')
+  path = pathlib.Path(path).expanduser().absolute()
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+    path = path.resolve()
+    _lock(path)
+    _keep_config(path / 'config.json', config)
+  except FileExistsError as error:
+    raise UserError(f'workdir {path} is a file, not a folder') from error
+  except OSError as error:
+    raise UserError(f'workdir {path}: {error.strerror or error}') from error
+  return path
+
+
+def flatten(config, prefix=''):
+  """{'optim': {'lr': 1}} -> {'optim.lr': 1}. An empty dict stays a value, so that it is not lost."""
+  flat = {}
+  for key, value in config.items():
+    nested = isinstance(value, dict) and value
+    flat.update(flatten(value, f'{prefix}{key}.') if nested else {f'{prefix}{key}': value})
+  return flat
+
+
+def _lock(path):
+  if path in _locks:
+    return
+  handle = os.open(path / '.lock', os.O_RDWR | os.O_CREAT, 0o666)
+  try:
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except OSError as error:
+    holder = os.pread(handle, 200, 0).decode(errors='replace').strip() or 'unknown'
+    os.close(handle)
+    if error.errno in (errno.EAGAIN, errno.EACCES):
+      raise UserError(f'workdir {path} is in use by another run ({holder}); wait for it, or take another workdir'
+                      ) from error
+    raise
+  os.ftruncate(handle, 0)
+  os.pwrite(handle, f'process {os.getpid()} on {socket.gethostname()}\n'.encode(), 0)
+  _locks[path] = handle
+
+
+def _forget_locks():
+  """In a forked child: a data worker that outlives its killed parent must not hold the parent's lock."""
+  for handle in _locks.values():
+    os.close(handle)
+  _locks.clear()
+
+
+os.register_at_fork(after_in_child=_forget_locks)
+
+
+def _keep_config(path, config):
+  text = json.dumps(config, indent=2, sort_keys=True) + '\n'
+  if not path.exists():
+    write_atomic(path, text)
+    return
+  try:
+    old = json.loads(path.read_text())
+  except ValueError as error:
+    raise UserError(f'{path} is not readable as JSON ({error}); remove it, or take another workdir') from error
+  before, now = flatten(old), flatten(json.loads(text))   # through JSON on both sides: a tuple is a list there
+  differ = [key for key in sorted(before | now) if _shown(before, key) != _shown(now, key)]
+  fixed = [key for key in differ if not key.startswith(FREE)]
+  if fixed:
+    changes = ', '.join(f'{key} was {_shown(before, key)}, now {_shown(now, key)}' for key in fixed)
+    raise UserError(f'workdir {path.parent} belongs to another config: {changes}; '
+                    'go back to the old values, or take another workdir')
+  if differ:
+    write_atomic(path, text)
+
+
+def _shown(flat, key):
+  return json.dumps(flat[key]) if key in flat else 'absent'
