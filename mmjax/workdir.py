@@ -1,5 +1,6 @@
 """The folder of a run: its lock, its config.json, and files that are never half written."""
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -15,6 +16,15 @@ FREE = ('log.', 'parallel.')   # keys that may change between the parts of one r
 _locks = {}                    # {pathlib.Path: file descriptor}, open for as long as this process lives
 
 
+@contextlib.contextmanager
+def naming(path):
+  """An OSError from within names this path; write() and flush() raise it without any."""
+  try:
+    yield
+  except OSError as error:
+    raise OSError(error.errno, error.strerror, str(path)) from error
+
+
 def write_atomic(path, content):
   """Writes a file so that a reader, or a crash, meets the old content or the new one and never a part.
 
@@ -24,17 +34,16 @@ def write_atomic(path, content):
   path = pathlib.Path(path)
   data = content.encode() if isinstance(content, str) else content
   temporary = path.with_name(f'.{path.name}.{os.getpid()}.{threading.get_ident()}.tmp')
-  try:
-    with open(temporary, 'wb') as file:
-      file.write(data)
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(temporary, path)
-  except BaseException as error:
-    temporary.unlink(missing_ok=True)
-    if isinstance(error, OSError):
-      raise OSError(error.errno, error.strerror, str(path)) from error
-    raise
+  with naming(path):
+    try:
+      with open(temporary, 'wb') as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+      os.replace(temporary, path)
+    except BaseException:
+      temporary.unlink(missing_ok=True)
+      raise
 
 
 def open_workdir(path, config):

@@ -105,25 +105,30 @@ def test_second_process_is_refused_until_the_first_is_killed(tmp_path):
   assert workdir.open_workdir(tmp_path, {}) == tmp_path.resolve()
 
 
-def test_a_forked_child_does_not_hold_the_lock(tmp_path):
-  workdir.open_workdir(tmp_path, {})
-  (born, ready), (wait, end) = os.pipe(), os.pipe()
-  child = os.fork()
-  if not child:
-    os.close(end)
-    os.write(ready, b'x')
-    os.read(wait, 1)   # lives until the parent closes its end
-    os._exit(0)
+FORK = '''
+import os, signal, sys, time
+from mmjax.workdir import open_workdir
+open_workdir(sys.argv[1], {})
+if os.fork():
+  time.sleep(60)
+else:
+  print(os.getpid(), flush=True)
+  time.sleep(60)
+'''
+
+
+def test_a_data_worker_that_outlives_its_killed_parent_does_not_hold_the_lock(tmp_path):
+  parent = subprocess.Popen([sys.executable, '-c', FORK, str(tmp_path)], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+  child = int(parent.stdout.readline())
   try:
-    os.read(born, 1)
-    workdir._forget_locks()   # what the death of the parent does
-    handle = os.open(tmp_path / '.lock', os.O_RDWR)
-    workdir.fcntl.flock(handle, workdir.fcntl.LOCK_EX | workdir.fcntl.LOCK_NB)   # BlockingIOError if the child holds it
-    os.close(handle)
+    with pytest.raises(UserError, match='in use'):
+      workdir.open_workdir(tmp_path, {})
+    parent.kill()
+    parent.wait()
+    assert workdir.open_workdir(tmp_path, {}) == tmp_path.resolve()
   finally:
-    for pipe in (born, ready, wait, end):
-      os.close(pipe)
-    os.waitpid(child, 0)
+    os.kill(child, signal.SIGKILL)
+    parent.communicate()
 
 
 def test_failed_write_keeps_the_old_content_and_leaves_nothing(tmp_path):
