@@ -1,0 +1,269 @@
+"""Layers whose attention edges are data: a schedule (fusion/schedule.py) says which stream reads which.
+
+B batch, N questions or texts an image (a row of t) may share one v with, Q queries, K keys, D width, H heads, C head size.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+from flax import linen as nn
+
+from mmjax.errors import UserError
+from mmjax.fusion.schedule import Group, Item, Schedule, Source, Sub, edge, parse
+from mmjax.layers.attention import attend
+from mmjax.layers.blocks import Mlp
+
+Streams = dict[str, jax.Array]
+PerStream = int | Mapping[str, int]
+
+MAPS = 'attention'  # collection of attention maps: apply(..., mutable=[MAPS]) captures them
+STATES = 'states'  # collection of the streams after each layer
+
+
+def per_stream(value: PerStream, stream: str, name: str) -> int:
+  """The stream's own number, or the one that all share. Raises UserError where a stream has none."""
+  if isinstance(value, int):
+    return value
+  if stream not in value:
+    raise UserError(f'{name}: found {dict(value)}, expected a number for stream {stream!r} too')
+  return value[stream]
+
+
+class Owner(nn.Module):
+  """What one stream (or, tied, all streams) owns in one sub-layer. Only what its edges use comes into being."""
+
+  width: int
+  heads: int
+  head_size: int
+  mlp: int
+  eps: float
+  activation: str
+  mlp_dropout: float
+  init_std: float
+
+  def setup(self):
+    dense = partial(nn.Dense, kernel_init=nn.initializers.normal(self.init_std))
+    self.query, self.key, self.value = (dense(self.heads * self.head_size) for _ in range(3))
+    self.out = dense(self.width)
+    self.norm, self.ffn_norm = (nn.LayerNorm(epsilon=self.eps) for _ in range(2))
+    self.ffn = Mlp(self.mlp, self.width, self.activation, self.mlp_dropout, self.init_std)
+
+  def split(self, x: jax.Array) -> jax.Array:
+    return rearrange(x, 'B K (H C) -> B K H C', H=self.heads)
+
+
+class FusionLayer(nn.Module):
+  """One layer of a group: its sub-layers in order, each reading the values from before it.
+
+  Queries, output and norms belong to the reader; keys and values to the source, shared by all its readers in that
+  sub-layer. 'tied' is one set of weights for all of them. One softmax runs over all sources of a reader.
+  Post-norm: y = LN(x + drop(attention(x))), z = LN(y + drop(ffn(y))). Pre-norm: y = x + drop(attention(LN(x))),
+  z = y + drop(ffn(LN(y))), queries and sources each by their owner's norm.
+  """
+
+  group: Group
+  width: PerStream
+  heads: PerStream
+  mlp: PerStream
+  norm: str = 'post'
+  eps: float = 1e-12
+  activation: str = 'gelu'
+  dropout: float = 0.1
+  attention_dropout: float = 0.1
+  mlp_dropout: float = 0.0
+  masking: str = 'replace'
+  init_std: float = 0.02
+
+  @nn.compact
+  def __call__(self, x: Streams, mask: Streams, edge_mask: Streams, bias: Streams, *, train: bool) -> Streams:
+    drop = nn.Dropout(self.dropout, deterministic=not train)
+    drop_weights = nn.Dropout(self.attention_dropout, deterministic=not train)
+    post = self.norm == 'post'
+    entry = x
+    for n, sub in enumerate(self.group.subs):
+      owner = self.owners(sub, f'sub{n}')
+      given = lambda source: (entry if source.entry else x)[source.stream]
+      read = {Source(i.reader) for i in sub.items if i.sources} | {s for i in sub.items for s in i.sources}
+      normed = {s: given(s) if post else owner[s.stream].norm(given(s)) for s in sorted(read, key=str)}
+      keys = {s: (owner[s.stream].split(owner[s.stream].key(normed[s])), owner[s.stream].split(owner[s.stream].value(normed[s])))
+              for i in sub.items for s in i.sources}
+      y = dict(x)
+      for item in sub.items:
+        mine = owner[item.reader]
+        if item.sources:
+          query = mine.split(mine.query(normed[Source(item.reader)]))
+          k, v = (jnp.concatenate(part, 1) for part in zip(*(keys[s] for s in item.sources), strict=True))
+          values, weights = attend(
+            query, k, v, _mask(item, x, mask, edge_mask), bias=_bias(item, x, bias), masking=self.masking, dropout=drop_weights
+          )
+          self.sow(MAPS, f'sub{n}/{edge(item)}', weights, reduce_fn=lambda _, new: new)
+          y[item.reader] = x[item.reader] + drop(mine.out(rearrange(values, 'B Q H C -> B Q (H C)')))
+          if post:
+            y[item.reader] = mine.norm(y[item.reader])
+        if sub.ffn:
+          before = y[item.reader]
+          y[item.reader] = before + drop(mine.ffn(before if post else mine.ffn_norm(before), train=train))
+          if post:
+            y[item.reader] = mine.ffn_norm(y[item.reader])
+      x = y
+    for stream in self.group.streams:
+      self.sow(STATES, stream, x[stream], reduce_fn=lambda _, new: new)
+    return x
+
+  def owners(self, sub: Sub, name: str) -> dict[str, Owner]:
+    """stream -> its weights in this sub-layer."""
+    shapes = self.head_shapes(sub)
+    owner = lambda stream, called: Owner(
+      per_stream(self.width, stream, 'width'), *shapes[stream], per_stream(self.mlp, stream, 'mlp'), self.eps,
+      self.activation, self.mlp_dropout, self.init_std, name=f'{name}_{called}',
+    )
+    if not sub.tied:
+      return {stream: owner(stream, stream) for stream in sub.streams}
+    widths = {stream: per_stream(self.width, stream, 'width') for stream in sub.streams}
+    if len(set(widths.values())) > 1:
+      raise UserError(f"schedule '{sub}': tied streams of widths {widths}, expected one width")
+    shared = owner(sub.items[0].reader, 'tied')
+    return dict.fromkeys(sub.streams, shared)
+
+  def head_shapes(self, sub: Sub) -> dict[str, tuple[int, int]]:
+    """stream -> (heads, head size) of its projections: the reader's own, which its sources take over."""
+    own = {s: head_shape(self.width, self.heads, s) for s in sub.streams}
+    shapes: dict[str, tuple[int, int]] = {}
+    for item in sub.items:
+      for stream in (item.reader, *(source.stream for source in item.sources)):
+        wanted = sub.shape or own[item.reader]
+        if item.sources and shapes.setdefault(stream, wanted) != wanted:
+          raise UserError(f"schedule '{sub}': stream {stream!r} is read with head shapes {shapes[stream]} and {wanted}, "
+                          'expected one (a word HxC sets it for the sub-layer)')
+    return own | shapes
+
+
+def head_shape(width: PerStream, heads: PerStream, stream: str) -> tuple[int, int]:
+  """(heads, head size) of a stream. Raises UserError where the heads do not divide the width."""
+  d, h = per_stream(width, stream, 'width'), per_stream(heads, stream, 'heads')
+  if d % h:
+    raise UserError(f'heads: found {h} for width {d} of stream {stream!r}, expected a divisor of the width')
+  return h, d // h
+
+
+def _mask(item: Item, x: Streams, mask: Streams, edge_mask: Streams) -> jax.Array | None:
+  """What the reader may read of its sources, side by side: bool [B|1,1|Q,K], or None where all."""
+  parts = []
+  for source in (s.stream for s in item.sources):
+    own, along = mask.get(source), edge_mask.get(f'{item.reader}<{source}')
+    parts.append([m for m in (None if own is None else own[:, None], along) if m is not None])
+  if not any(parts):
+    return None
+  rows = max((m.shape[1] for part in parts for m in part), default=1)
+  batch = x[item.reader].shape[0]
+  every = [jnp.ones((batch, rows, x[s.stream].shape[1]), bool) for s in item.sources]
+  return jnp.concatenate([one & part[0] & part[-1] if part else one for one, part in zip(every, parts, strict=True)], -1)
+
+
+def _bias(item: Item, x: Streams, bias: Streams) -> jax.Array | None:
+  """What is added to the reader's scores, sources side by side: [B,H,Q,K], or None where nothing is."""
+  found = [bias.get(f'{item.reader}<{s.stream}') for s in item.sources]
+  given = [b for b in found if b is not None]
+  if not given:
+    return None
+  zero = lambda s: jnp.zeros((*given[0].shape[:3], x[s.stream].shape[1]))
+  return jnp.concatenate([zero(s) if b is None else b for s, b in zip(item.sources, found, strict=True)], -1)
+
+
+class FusionStack(nn.Module):
+  """All groups of a schedule. {stream: [B,·,D]} -> the same streams, read by one another.
+
+  width, heads, mlp: one number, or one per stream. mask {'t': bool [B,K]}, edge_mask {'t<t': bool [B|1,Q,K]} and
+  bias {'v<v': float [B,H,Q,K]}; a missing name hides and adds nothing. A stream may have fewer rows than another (one
+  image for N questions): it is repeated row by row where the two first meet, so that its own layers run once an image.
+  Each group is one nn.scan over its repeats, so that compile time does not grow with depth; parameters then have a
+  leading axis of that length. scan=False gives each repeat its own module (see `unroll` and `roll`).
+  Raises UserError for a schedule that cannot be run with these streams, widths and heads.
+  """
+
+  schedule: str
+  width: PerStream
+  heads: PerStream
+  mlp: PerStream
+  norm: str = 'post'
+  eps: float = 1e-12
+  activation: str = 'gelu'
+  dropout: float = 0.1
+  attention_dropout: float = 0.1
+  mlp_dropout: float = 0.0
+  masking: str = 'replace'
+  init_std: float = 0.02
+  scan: bool = True
+  remat: bool = False
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Streams,
+    mask: Streams | None = None,
+    edge_mask: Streams | None = None,
+    bias: Streams | None = None,
+    *,
+    train: bool,
+  ) -> Streams:
+    if self.norm not in ('post', 'pre'):
+      raise UserError(f"norm: found {self.norm!r}, expected 'post' or 'pre'")
+    plan = parse(self.schedule, ''.join(x))
+    given = (dict(x), mask or {}, edge_mask or {}, bias or {})
+    for g, group in enumerate(plan.groups):
+      x, *rest = given = _meet(group, *given)
+      layer = partial(
+        FusionLayer, group, self.width, self.heads, self.mlp, self.norm, self.eps, self.activation, self.dropout,
+        self.attention_dropout, self.mlp_dropout, self.masking, self.init_std,
+      )
+      step = lambda module, x, rest=rest: module(x, *rest, train=train)
+      step = nn.remat(step, prevent_cse=not self.scan) if self.remat else step
+      if self.scan:
+        scanned = nn.scan(
+          lambda module, x, _, step=step: (step(module, x), None),
+          variable_axes={'params': 0, MAPS: 0, STATES: 0},
+          split_rngs={'params': True, 'dropout': True},
+          length=group.repeats,
+        )
+        x, _ = scanned(layer(name=f'group{g}'), x, None)
+      else:
+        for n in range(group.repeats):
+          x = step(layer(name=f'group{g}_{n}'), x)
+      given = (x, *rest)
+    return given[0]
+
+
+def _meet(group: Group, x: Streams, mask: Streams, edge_mask: Streams, bias: Streams):
+  """Repeats the rows of the streams that this group lets meet, up to those of the largest; all else stays."""
+  meeting = {s for sub in group.subs for i in sub.items if i.sources for s in (i.reader, *(src.stream for src in i.sources))}
+  linked = any(source.stream != i.reader for sub in group.subs for i in sub.items for source in i.sources)
+  rows = max((len(x[s]) for s in meeting), default=0)
+  if not linked or all(len(x[s]) == rows for s in meeting):
+    return x, mask, edge_mask, bias
+  for stream in meeting:
+    if rows % len(x[stream]):
+      raise ValueError(f'stream {stream!r} has {len(x[stream])} rows, expected a divisor of the {rows} it meets')
+  fill = lambda a: jnp.repeat(a, rows // len(a), axis=0) if len(a) > 1 else a
+  own = lambda given: {name: fill(a) if name in meeting else a for name, a in given.items()}
+  along = lambda given: {name: fill(a) if name[0] in meeting else a for name, a in given.items()}
+  return {s: jnp.repeat(a, rows // len(a), axis=0) if s in meeting else a for s, a in x.items()}, own(mask), along(edge_mask), along(bias)
+
+
+def unroll(params: Mapping, schedule: Schedule) -> dict:
+  """The parameters of a scanned stack as those of an unrolled one (scan=False): group0 [N,...] -> group0_0 ... ."""
+  return {
+    f'group{g}_{n}': jax.tree.map(lambda a, n=n: a[n], params[f'group{g}'])
+    for g, group in enumerate(schedule.groups)
+    for n in range(group.repeats)
+  }
+
+
+def roll(params: Mapping, schedule: Schedule) -> dict:
+  """The parameters of an unrolled stack as those of a scanned one: the inverse of `unroll`."""
+  return {
+    f'group{g}': jax.tree.map(lambda *a: jnp.stack(a), *(params[f'group{g}_{n}'] for n in range(group.repeats)))
+    for g, group in enumerate(schedule.groups)
+  }

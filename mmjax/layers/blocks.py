@@ -1,0 +1,70 @@
+"""Blocks that know no modality: the feed-forward layer, its activations, and the pooler.
+
+D width, F features.
+"""
+
+from functools import partial
+
+import jax
+from flax import linen as nn
+
+from mmjax.errors import UserError, nearest
+
+ACTIVATIONS = {
+  'gelu': partial(nn.gelu, approximate=False),  # x * Phi(x) through erf: BERT and all that descends from it
+  'gelu_tanh': partial(nn.gelu, approximate=True),  # the tanh approximation: GPT-2, scenic's ViT
+  'quick_gelu': lambda x: x * jax.nn.sigmoid(1.702 * x),  # CLIP
+  'relu': nn.relu,
+}
+
+
+def activation(name: str):
+  """The activation of that name. Raises UserError for an unknown one."""
+  if name not in ACTIVATIONS:
+    raise UserError(f'activation: found {name!r}, expected one of {tuple(ACTIVATIONS)}{nearest(name, ACTIVATIONS)}')
+  return ACTIVATIONS[name]
+
+
+class Mlp(nn.Module):
+  """Position-wise feed-forward network (Vaswani et al. 2017, section 3.3): [..., F] -> [..., width].
+
+  `dropout` is the rate between the two projections (0 in BERT, which drops after the second one only).
+  """
+
+  hidden: int
+  width: int
+  activation: str = 'gelu'
+  dropout: float = 0.0
+  init_std: float = 0.02
+
+  @nn.compact
+  def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    dense = partial(nn.Dense, kernel_init=nn.initializers.normal(self.init_std))
+    x = activation(self.activation)(dense(self.hidden, name='expand')(x))
+    x = nn.Dropout(self.dropout, deterministic=not train)(x)
+    return dense(self.width, name='project')(x)
+
+
+class Pooler(nn.Module):
+  """BERT's pooler (Devlin et al. 2019): the first token, projected, through tanh. x [B,L,D] -> [B,D]."""
+
+  width: int
+  init_std: float = 0.02
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    return nn.tanh(nn.Dense(self.width, kernel_init=nn.initializers.normal(self.init_std), name='project')(x[:, 0]))
+
+
+class Transform(nn.Module):
+  """Dense, activation, layer norm: what BERT puts before its word classifier. [..., D] -> [..., width]."""
+
+  width: int
+  eps: float = 1e-12
+  activation: str = 'gelu'
+  init_std: float = 0.02
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    x = nn.Dense(self.width, kernel_init=nn.initializers.normal(self.init_std), name='project')(x)
+    return nn.LayerNorm(epsilon=self.eps, name='norm')(activation(self.activation)(x))

@@ -1,0 +1,107 @@
+"""LXMERT: Learning Cross-Modality Encoder Representations from Transformers (Tan and Bansal 2019, arXiv:1908.07490).
+
+Three encoders: words among themselves, regions among themselves, and cross-modality layers in which each reads the
+other. Sizes default to the paper's (section 3.3 and its code's config).
+
+B texts, N images (B a multiple of N: text b asks about image b // (B / N)), L text, R regions, F features, D width,
+V vocabulary, A answers.
+
+Differs from the paper: nothing by default. Departures that can be asked for: norm='pre' (the norms before each
+sub-layer and one at the end of each stream), geometry=True (a bias from box geometry in the object encoder).
+"""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from mmjax.encoders.regions import BoxGeometry, RegionEmbed
+from mmjax.fusion import schedules
+from mmjax.fusion.layers import FusionStack, per_stream
+from mmjax.layers.blocks import Pooler, Transform
+from mmjax.layers.embed import TextEmbed
+
+
+class LXMERT(nn.Module):
+  """text [B,L] int, text_mask [B,L] bool, regions [N,R,F] float, boxes [N,R,4] float (x1 y1 x2 y2 in 0..1).
+
+  Returns 't' [B,L,D], 'v' [B,R,D], 'pooled' [B,D] and, each where its size is not 0, 'answers' [B,A] (num_answers),
+  and with pretrain=True 'words' [B,L,V], 'matched' [B,2], 'features' [B,R,F], 'objects' [B,R,num_objects] and
+  'attributes' [B,R,num_attributes]. All scores are logits.
+  """
+
+  num_answers: int = 0
+  vocab: int = 30522
+  positions: int = 512
+  types: int = 2
+  schedule: str = schedules.LXMERT
+  width: int = 768
+  heads: int | Mapping[str, int] = 12
+  mlp: int | Mapping[str, int] = 3072
+  eps: float = 1e-12
+  dropout: float = 0.1
+  attention_dropout: float = 0.1
+  masking: str = 'replace'  # 'add' is the original's rule, which differs where a text or an image shows nothing at all
+  init_std: float = 0.02
+  norm: str = 'post'
+  geometry: bool = False
+  pretrain: bool = False
+  num_features: int = 2048  # F of the features to predict back (pre-training only)
+  num_objects: int = 0
+  num_attributes: int = 0
+  scan: bool = True
+  remat: bool = False
+
+  @nn.compact
+  def __call__(
+    self,
+    text: jax.Array,
+    text_mask: jax.Array,
+    regions: jax.Array,
+    boxes: jax.Array,
+    regions_mask: jax.Array | None = None,
+    types: jax.Array | None = None,
+    *,
+    train: bool,
+  ) -> dict[str, jax.Array]:
+    width, eps, init_std = self.width, self.eps, self.init_std
+    words = TextEmbed(  # section 2.1, word-level sentence embeddings; the code's padding_idx=0 stands on all three tables
+      self.vocab, self.positions, self.types, width, eps, self.dropout, 0, 0, 0, init_std, name='text'
+    )
+    x = {
+      't': words(text, types, train=train),
+      'v': RegionEmbed(width, eps, self.dropout, init_std, name='regions')(regions, boxes, train=train),  # object-level
+    }
+    mask = {'t': text_mask} | ({} if regions_mask is None else {'v': regions_mask})
+    bias = {}
+    if self.geometry:
+      bias['v<v'] = BoxGeometry(per_stream(self.heads, 'v', 'heads'), name='geometry')(boxes)
+    x = FusionStack(  # section 2.2: object-relationship, language and cross-modality encoders are the schedule
+      self.schedule, width, self.heads, self.mlp, self.norm, eps, 'gelu', self.dropout, self.attention_dropout,
+      masking=self.masking, init_std=init_std, scan=self.scan, remat=self.remat, name='encoder',
+    )(x, mask, bias=bias, train=train)
+    if self.norm == 'pre':
+      x = {s: nn.LayerNorm(epsilon=eps, name=f'{s}_norm')(x[s]) for s in x}
+    out = x | {'pooled': Pooler(width, init_std, name='pooler')(x['t'])}  # section 2.3, cross-modality output
+    return out | self.heads_of(out, words)
+
+  def heads_of(self, x: dict[str, jax.Array], words: TextEmbed) -> dict[str, jax.Array]:
+    """The outputs of section 3.1 (pre-training tasks) and 3.2 (answers), from the encoded streams."""
+    kernel_init = nn.initializers.normal(self.init_std)
+    score = lambda size, name: nn.Dense(size, kernel_init=kernel_init, name=name)
+    transform = lambda width, name: Transform(width, self.eps, init_std=self.init_std, name=name)
+    out = {}
+    if self.num_answers:
+      out['answers'] = score(self.num_answers, 'answer_score')(transform(2 * self.width, 'answer')(x['pooled']))
+    if self.pretrain:
+      bias = self.param('word_bias', nn.initializers.zeros, (self.vocab,))
+      out['words'] = words.word.attend(transform(self.width, 'masked_word')(x['t'])) + bias
+      out['matched'] = score(2, 'matched')(x['pooled'])
+      seen = transform(self.width, 'masked_object')(x['v'])
+      out['features'] = score(self.num_features, 'feature_score')(seen)
+      if self.num_objects:
+        out['objects'] = score(self.num_objects, 'object_score')(seen)
+      if self.num_attributes:
+        out['attributes'] = score(self.num_attributes, 'attribute_score')(seen)
+    return out

@@ -1,0 +1,137 @@
+"""VisualBERT: A Simple and Performant Baseline for Vision and Language (Li et al. 2019, arXiv:1908.03557).
+
+BERT over words and regions in one sequence: the two find each other by self-attention alone. Sizes default to the
+paper's (section 3, BERT-base).
+
+B texts, N images (B a multiple of N: text b asks about image b // (B / N)), L text, R regions, F features, D width,
+W words aligned with a region, A answers.
+
+Differs from the paper: nothing by default. Departures that can be asked for: norm='pre', geometry=True (a bias from
+box geometry on the attention between regions).
+"""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from mmjax.encoders.regions import BoxGeometry
+from mmjax.fusion import schedules
+from mmjax.fusion.layers import FusionStack, per_stream
+from mmjax.layers.blocks import Pooler
+from mmjax.layers.embed import Embed
+
+
+class VisualEmbed(nn.Module):
+  """Words and regions as one sequence's embeddings (section 3.2): f_o + f_s + f_p for a region, then BERT's for a word.
+
+  text [B,L] int, regions [B|N,R,F] float, alignment [N,R,W] int (positions of the words a region belongs to, -1 none):
+  f_p is their mean position embedding, where given, plus the visual table's row 0, which all regions share.
+  Returns {'t': [B,L,D], 'v': [N,R,D]}, normed by the one layer norm that both share.
+  """
+
+  vocab: int
+  positions: int
+  types: int
+  width: int
+  eps: float = 1e-12
+  dropout: float = 0.1
+  word_padding: int = 0
+  init_std: float = 0.02
+
+  @nn.compact
+  def __call__(
+    self,
+    text: jax.Array,
+    regions: jax.Array,
+    alignment: jax.Array | None = None,
+    types: jax.Array | None = None,
+    region_types: jax.Array | None = None,
+    *,
+    train: bool,
+  ) -> dict[str, jax.Array]:
+    if text.shape[1] > self.positions:
+      raise ValueError(f'text of {text.shape[1]} tokens: expected at most {self.positions} (positions)')
+    table = lambda size, name, padding=-1: Embed(size, self.width, padding, self.init_std, name=name)
+    position = table(self.positions, 'position')
+    t = table(self.vocab, 'word', self.word_padding)(text) + position(jnp.arange(text.shape[1])[None])
+    t += table(self.types, 'type')(jnp.zeros_like(text) if types is None else types)
+    v = nn.Dense(self.width, kernel_init=nn.initializers.normal(self.init_std), name='region')(regions)
+    v += table(self.types, 'region_type')(jnp.ones(v.shape[:2], int) if region_types is None else region_types)
+    v += table(self.positions, 'region_position')(jnp.zeros(v.shape[:2], int))
+    if alignment is not None:
+      aligned = alignment >= 0
+      v += (position(jnp.maximum(alignment, 0)) * aligned[..., None]).sum(2) / jnp.maximum(aligned.sum(2), 1)[..., None]
+    norm = nn.LayerNorm(epsilon=self.eps, name='norm')
+    drop = nn.Dropout(self.dropout, deterministic=not train)
+    return {'t': drop(norm(t)), 'v': drop(norm(v))}
+
+
+class VisualBERT(nn.Module):
+  """text [B,L] int, text_mask [B,L] bool, regions [N,R,F] float (with their boxes among F, where a task needs them).
+
+  Returns 't' [B,L,D], 'v' [B,R,D], 'pooled' [B,D] and, where num_answers is not 0, 'answers' [B,A]: logits read off
+  the last token but one of the text (position text_mask.sum() - 2), as the authors' code does for VQA, or, with
+  answer_from='pooled', off the pooler.
+  """
+
+  num_answers: int = 0
+  vocab: int = 30522
+  positions: int = 512
+  types: int = 2
+  schedule: str = schedules.SINGLE_STREAM
+  width: int = 768
+  heads: int | Mapping[str, int] = 12
+  mlp: int | Mapping[str, int] = 3072
+  eps: float = 1e-12
+  dropout: float = 0.1
+  attention_dropout: float = 0.1
+  masking: str = 'replace'
+  word_padding: int = 0
+  init_std: float = 0.02
+  norm: str = 'post'
+  geometry: bool = False
+  answer_from: str = 'last'
+  scan: bool = True
+  remat: bool = False
+
+  @nn.compact
+  def __call__(
+    self,
+    text: jax.Array,
+    text_mask: jax.Array,
+    regions: jax.Array,
+    boxes: jax.Array | None = None,
+    regions_mask: jax.Array | None = None,
+    alignment: jax.Array | None = None,
+    types: jax.Array | None = None,
+    region_types: jax.Array | None = None,
+    *,
+    train: bool,
+  ) -> dict[str, jax.Array]:
+    kernel_init = nn.initializers.normal(self.init_std)
+    x = VisualEmbed(
+      self.vocab, self.positions, self.types, self.width, self.eps, self.dropout, self.word_padding, self.init_std,
+      name='embed',
+    )(text, regions, alignment, types, region_types, train=train)
+    mask = {'t': text_mask} | ({} if regions_mask is None else {'v': regions_mask})
+    bias = {}
+    if self.geometry:
+      bias['v<v'] = BoxGeometry(per_stream(self.heads, 'v', 'heads'), name='geometry')(boxes)
+    x = FusionStack(
+      self.schedule, self.width, self.heads, self.mlp, self.norm, self.eps, 'gelu', self.dropout, self.attention_dropout,
+      masking=self.masking, init_std=self.init_std, scan=self.scan, remat=self.remat, name='encoder',
+    )(x, mask, bias=bias, train=train)
+    if self.norm == 'pre':
+      norm = nn.LayerNorm(epsilon=self.eps, name='norm')
+      x = {s: norm(x[s]) for s in x}
+    out = x | {'pooled': Pooler(self.width, self.init_std, name='pooler')(x['t'])}
+    if self.num_answers:
+      read = out['pooled']
+      if self.answer_from == 'last':
+        last = jnp.maximum(text_mask.sum(1) - 2, 0)
+        read = jnp.take_along_axis(x['t'], last[:, None, None], 1)[:, 0]
+      read = nn.Dropout(self.dropout, deterministic=not train)(read)
+      out['answers'] = nn.Dense(self.num_answers, kernel_init=kernel_init, name='answer_score')(read)
+    return out

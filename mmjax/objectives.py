@@ -1,0 +1,82 @@
+"""Objectives: what is learnt, as sums and counts. `train.train_step` alone divides.
+
+An objective is a function (out, batch, axis=None) -> (losses, metrics):
+  losses  {name: (sum, count, weight)}; what is minimised is the total of weight * sum / count, where sum and count run over
+          all devices and micro-batches. A count depends on the batch only. `axis` names the mapped axis, None for none.
+  metrics {name: (sum, count)}, divided likewise; numbers or vectors.
+
+B rows, L text, R regions, F features, V vocabulary, A answers, T question types.
+"""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import optax
+
+Batch = Mapping[str, jax.Array]
+Losses = dict[str, tuple[jax.Array, jax.Array, float]]
+Metrics = dict[str, tuple[jax.Array, jax.Array]]
+
+cross_entropy = optax.softmax_cross_entropy_with_integer_labels
+
+
+def answer_metrics(scores: jax.Array, batch: Batch) -> Metrics:
+  """Accuracy of scores [B,A] against batch['answer'] [B] int, one number for each of the T types: (right [T], asked [T]).
+
+  batch['question_type'] [B,T] bool says which type each row is of; batch['weight'] [B] float leaves rows out (0).
+  """
+  asked = batch['question_type'] * batch['weight'][:, None]
+  right = scores.argmax(-1) == batch['answer']
+  return {'accuracy': ((asked * right[:, None]).sum(0), asked.sum(0))}
+
+
+def answers(out: Batch, batch: Batch, axis: str | None = None) -> tuple[Losses, Metrics]:
+  """One right answer each: softmax cross-entropy. out['answers'] [B,A], batch['answer'] [B] int, 'weight' [B]."""
+  loss = cross_entropy(out['answers'], batch['answer']) * batch['weight']
+  return {'answer': (loss.sum(), batch['weight'].sum(), 1.0)}, answer_metrics(out['answers'], batch)
+
+
+def soft_answers(out: Batch, batch: Batch, axis: str | None = None) -> tuple[Losses, Metrics]:
+  """VQA's soft labels: binary cross-entropy summed over answers (LXMERT's code: its mean, times the number of answers).
+
+  batch['answer_scores'] [B,A] float in 0..1, or, where that is absent, 1 for batch['answer'] and 0 for all else.
+  """
+  scores = out['answers']
+  labels = batch['answer_scores'] if 'answer_scores' in batch else jax.nn.one_hot(batch['answer'], scores.shape[-1])
+  loss = optax.sigmoid_binary_cross_entropy(scores, labels).sum(-1) * batch['weight']
+  return {'answer': (loss.sum(), batch['weight'].sum(), 1.0)}, answer_metrics(scores, batch)
+
+
+def lxmert_pretraining(out: Batch, batch: Batch, axis: str | None = None) -> tuple[Losses, Metrics]:
+  """LXMERT's pre-training losses (Tan and Bansal 2019, section 3.1), all with weight 1 but those of regions, 1/0.15.
+
+  batch: 'word_label' [B,L] int, 'matched' [B] int (1 = text and image belong together) and 'answer' [B] int, each -1
+  where there is nothing to learn; 'feature' [B,R,F] float and 'feature_weight' [B,R] (1 = masked);
+  'object' [B,R] int and 'object_weight' [B,R], likewise 'attribute', where the model has these outputs; 'weight' [B].
+  As in the authors' code, object and attribute losses are weighted by the detector's confidence and run over all
+  regions, masked or not; the mean of a region loss is over all regions.
+  """
+  row = batch['weight']
+
+  def ignoring(scores, label):
+    valid = (label >= 0) * row.reshape(-1, *[1] * (label.ndim - 1))
+    loss = cross_entropy(scores, jnp.maximum(label, 0)) * valid
+    right = ((scores.argmax(-1) == label) * valid).sum()
+    return (loss.sum(), valid.sum(), 1.0), (right, valid.sum())
+
+  def regions(loss, weight):
+    return ((loss * weight * row[:, None]).sum(), row.sum() * weight.shape[1], 1 / 0.15)
+
+  losses, metrics = {}, {}
+  for name, label in (('words', 'word_label'), ('matched', 'matched'), ('answers', 'answer')):
+    if name in out:
+      losses[name], metrics[f'accuracy/{name}'] = ignoring(out[name], batch[label])
+  for name, label in (('objects', 'object'), ('attributes', 'attribute')):
+    if name in out:
+      losses[name] = regions(cross_entropy(out[name], batch[label]), batch[f'{label}_weight'])
+      weight = (batch[f'{label}_weight'] > 0) * row[:, None]
+      metrics[f'accuracy/{name}'] = (((out[name].argmax(-1) == batch[label]) * weight).sum(), weight.sum())
+  smooth_l1 = optax.huber_loss(out['features'], batch['feature']).mean(-1)
+  losses['features'] = regions(smooth_l1, batch['feature_weight'])
+  return losses, metrics

@@ -1,0 +1,199 @@
+"""The training step: one pure function, and the launchers that compile it.
+
+The random key of step i is fold_in(key, i), so that a resumed run draws what an uninterrupted one would have drawn.
+"""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import flax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from mmjax.errors import UserError, nearest
+from mmjax.objectives import Batch, Losses, Metrics
+
+AXIS = 'data'
+LAUNCHERS = ('jit', 'pmap')
+
+
+@flax.struct.dataclass
+class State:
+  """All that a step changes. `finite` is False from the first update that was not, which was not applied, nor any after it."""
+
+  step: jax.Array
+  params: Any
+  opt_state: Any
+  collections: Any  # mutable collections, such as batch statistics; {} for none
+  finite: jax.Array
+
+
+class Forward(Protocol):
+  """Runs the model on a batch: variables -> (outputs, updated collections)."""
+
+  def __call__(self, variables: Mapping, batch: Batch, *, train: bool, key: jax.Array | None) -> tuple[Batch, Mapping]: ...
+
+
+Objective = Callable[..., tuple[Losses, Metrics]]
+
+
+def init(variables: Mapping, tx: optax.GradientTransformation) -> State:
+  """The state before the first step, from the model's fresh (or loaded) variables."""
+  collections, params = flax.core.pop(variables, 'params')
+  return State(jnp.zeros((), jnp.int32), params, tx.init(params), collections, jnp.ones((), bool))
+
+
+def train_step(
+  state: State,
+  batch: Batch,
+  key: jax.Array,
+  *,
+  forward: Forward,
+  tx: optax.GradientTransformation,
+  objective: Objective,
+  micro_batches: int = 1,
+  axis: str | None = None,
+) -> tuple[State, Metrics]:
+  """One update. Pure; global view when axis is None (jit), per-device view otherwise (pmap).
+
+  batch: arrays with equal leading axis, cut into micro_batches whose gradients are added. Losses are divided by their
+  counts over all devices and micro-batches together. Returns the new state and metric sums {name: (sum, count)}:
+  'loss', the objective's losses as 'loss/<name>' where there are several, its metrics, and 'gradient_norm'.
+  """
+  grads, metrics, collections = gradients(
+    state, batch, key, forward=forward, objective=objective, micro_batches=micro_batches, axis=axis
+  )
+  norm = optax.global_norm(grads)
+  loss_sum, loss_count = metrics['loss']
+  finite = state.finite & jnp.isfinite(norm) & jnp.isfinite(loss_sum)
+  updates, opt_state = tx.update(grads, state.opt_state, state.params)
+  new = State(state.step + 1, optax.apply_updates(state.params, updates), opt_state, collections, finite)
+  new = jax.tree.map(lambda after, before: jnp.where(finite, after, before), new, state.replace(finite=finite))
+  return new, metrics | {'gradient_norm': (norm, jnp.ones(()))}
+
+
+def gradients(
+  state: State,
+  batch: Batch,
+  key: jax.Array,
+  *,
+  forward: Forward,
+  objective: Objective,
+  micro_batches: int = 1,
+  axis: str | None = None,
+) -> tuple[Any, Metrics, Any]:
+  """(gradients, metric sums, collections) of one step, summed over devices and micro-batches."""
+  total = functools.partial(lax.psum, axis_name=axis) if axis else lambda x: x
+  key = jax.random.fold_in(key, state.step)
+  if axis:
+    key = jax.random.fold_in(key, lax.axis_index(axis))
+  rows = len(jax.tree.leaves(batch)[0])
+  if rows % micro_batches:
+    raise UserError(f'micro_batches: found {micro_batches} for {rows} rows a device, expected a divisor')
+  micro = jax.tree.map(lambda a: a.reshape(micro_batches, rows // micro_batches, *a.shape[1:]), batch)
+
+  def counts(batch):
+    """The losses' counts: they do not depend on the outputs, of which only the shapes are made."""
+    out, _ = jax.eval_shape(
+      lambda: forward({'params': state.params, **state.collections}, batch, train=True, key=key)
+    )
+    losses, _ = objective(jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), out), batch, axis)
+    return {name: jnp.asarray(count, jnp.float32) for name, (_, count, _) in losses.items()}
+
+  count = total(jax.tree.map(lambda c: c.sum(0), lax.map(counts, micro)))
+
+  def loss(params, collections, batch, key):
+    out, collections = forward({'params': params, **collections}, batch, train=True, key=key)
+    losses, metrics = objective(out, batch, axis)
+    parts = {name: weight * value / jnp.maximum(count[name], 1e-9) for name, (value, _, weight) in losses.items()}
+    return sum(parts.values()), (parts, metrics, collections)
+
+  def one(carry, given):
+    collections, grads = carry
+    n, batch = given
+    (_, (parts, metrics, collections)), new = jax.value_and_grad(loss, has_aux=True)(
+      state.params, collections, batch, jax.random.fold_in(key, n)
+    )
+    return (collections, jax.tree.map(jnp.add, grads, new)), (parts, metrics)
+
+  if micro_batches == 1:
+    (_, (parts, metrics, collections)), grads = jax.value_and_grad(loss, has_aux=True)(
+      state.params, state.collections, batch, jax.random.fold_in(key, 0)
+    )
+  else:
+    start = (state.collections, jax.tree.map(jnp.zeros_like, state.params))
+    (collections, grads), summed = lax.scan(one, start, (jnp.arange(micro_batches), micro))
+    parts, metrics = jax.tree.map(lambda a: a.sum(0), summed)
+  grads, parts, metrics = total((grads, parts, metrics))
+  if axis:
+    collections = lax.pmean(collections, axis)
+  several = {f'loss/{name}': (part, jnp.ones(())) for name, part in parts.items()} if len(parts) > 1 else {}
+  return grads, {'loss': (sum(parts.values()), jnp.ones(()))} | several | metrics, collections
+
+
+def eval_step(variables: Mapping, batch: Batch, *, forward: Forward, objective: Objective, axis: str | None = None) -> Metrics:
+  """Metric sums of one batch, 'loss' among them, without dropout."""
+  out, _ = forward(variables, batch, train=False, key=None)
+  losses, metrics = objective(out, batch, axis)
+  sums = {f'loss/{name}': (weight * value, count) for name, (value, count, weight) in losses.items()} | metrics
+  return lax.psum(sums, axis) if axis else sums
+
+
+def divide(sums: Sequence[Metrics]) -> dict[str, np.ndarray]:
+  """Metric sums of many steps -> their means; those of parts of a loss also added up as 'loss'. NaN where nothing counts."""
+  host = jax.device_get(sums)
+  mean = {}
+  for name in host[0]:
+    total, count = (np.sum([np.asarray(step[name][part], np.float64) for step in host], 0) for part in (0, 1))
+    mean[name] = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+  parts = [value for name, value in mean.items() if name.startswith('loss/')]
+  if 'loss' not in mean and parts:
+    mean['loss'] = np.sum(parts)
+  return mean if len(parts) != 1 else {name: value for name, value in mean.items() if not name.startswith('loss/')}
+
+
+class Launch:
+  """How steps run on devices: 'jit' over a mesh (global view) or 'pmap' (per-device view). The same pure functions.
+
+  Both keep the state without a device axis, so that checkpoints are the same. `rows` of a global batch must be a multiple
+  of the number of devices. Raises UserError for an unknown launcher and for rows that do not divide.
+  """
+
+  def __init__(self, how: str, rows: int, devices: Sequence[jax.Device] | None = None):
+    if how not in LAUNCHERS:
+      raise UserError(f'parallel.how: found {how!r}, expected one of {LAUNCHERS}{nearest(how, LAUNCHERS)}')
+    self.how, self.devices = how, list(devices or jax.devices())
+    if rows % len(self.devices):
+      raise UserError(f'{rows} images a batch on {len(self.devices)} devices: expected a multiple of the devices')
+    mesh = jax.make_mesh((len(self.devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=self.devices)
+    self.replicated, self.split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(AXIS))
+
+  def put(self, batch: Mapping[str, np.ndarray]) -> Batch:
+    """A global batch of numpy arrays, on the devices."""
+    if self.how == 'pmap':
+      n = len(self.devices)
+      batch = {name: a.reshape(n, len(a) // n, *a.shape[1:]) for name, a in batch.items()}
+    return {name: jax.device_put(a, self.split) for name, a in batch.items()}
+
+  def place(self, state: Any) -> Any:
+    """A state (or variables), on all devices."""
+    return jax.device_put(state, self.replicated)
+
+  def compile_step(self, step: Callable[..., tuple[State, Metrics]]) -> Callable[..., tuple[State, Metrics]]:
+    """train_step with all keywords but `axis` bound -> (state, batch, key) -> (state, metric sums); the state is donated."""
+    if self.how == 'jit':
+      return jax.jit(step, donate_argnums=0, out_shardings=self.replicated)
+    return jax.pmap(
+      functools.partial(step, axis=AXIS), AXIS, in_axes=(None, 0, None), out_axes=None, devices=self.devices
+    )
+
+  def compile_eval(self, step: Callable[..., Metrics]) -> Callable[..., Metrics]:
+    """eval_step with `forward` and `objective` bound -> (variables, batch) -> metric sums."""
+    if self.how == 'jit':
+      return jax.jit(step, out_shardings=self.replicated)
+    return jax.pmap(functools.partial(step, axis=AXIS), AXIS, in_axes=(None, 0), out_axes=None, devices=self.devices)
