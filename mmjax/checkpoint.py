@@ -6,6 +6,7 @@ One process; any number of local devices.
 """
 
 import concurrent.futures
+import contextlib
 import hashlib
 import json
 import logging
@@ -41,14 +42,15 @@ class Checkpoints:
   def __init__(self, workdir, metric='accuracy'):
     self._folder = pathlib.Path(workdir).resolve() / 'checkpoints'
     self._metric = metric
+    for uncommitted in self._folder.glob(f'*{ocp.utils.TMP_DIR_SUFFIX}*'):
+      shutil.rmtree(uncommitted)
     for step in _steps(self._folder):
       self._discard_if(step, fault(self._folder / str(step), SMALL))
     policies = ocp.checkpoint_managers
     self._manager = ocp.CheckpointManager(self._folder, options=ocp.CheckpointManagerOptions(
       best_fn=_score,   # makes Orbax store the score; what is kept is the policy's business
       preservation_policy=policies.AnyPreservationPolicy(
-        [policies.LatestN(2), policies.BestN(get_metric_fn=_score, n=1)]),
-      cleanup_tmp_directories=True))
+        [policies.LatestN(2), policies.BestN(get_metric_fn=_score, n=1)])))
     self._background = concurrent.futures.ThreadPoolExecutor(1, 'checkpoint_manifest')
     self._sealing = None   # the future of the manifest that is being written
 
@@ -76,7 +78,7 @@ class Checkpoints:
     items = ocp.args.Composite(
       state=ocp.args.StandardSave(state),
       extra=ocp.args.JsonSave({'extra': extra or {}, 'layout': layout(state)}))
-    with _DiskErrors(self._folder):
+    with _disk_errors(self._folder):
       self._manager.save(step, args=items, metrics={'score': score} if math.isfinite(score) else {}, force=True)
     self._sealing = self._background.submit(self._seal, step)
     return True
@@ -108,7 +110,7 @@ class Checkpoints:
     """Blocks until the last save is on the disk with its manifest. Raises OSError if it found no room there."""
     sealing, self._sealing = self._sealing, None
     if sealing:
-      with _DiskErrors(self._folder):
+      with _disk_errors(self._folder):
         self._manager.wait_until_finished()
         sealing.result()
 
@@ -195,21 +197,17 @@ def sha256(tree):
   return digest.hexdigest()
 
 
-class _DiskErrors:
-  """Turns the errors of Orbax's storage layer, ValueErrors that carry an errno in their text, into OSErrors."""
-
-  def __init__(self, folder):
-    self._folder = folder
-
-  def __enter__(self):
-    return self
-
-  def __exit__(self, kind, error, trace):
-    if isinstance(error, OSError) and not error.filename:
-      raise OSError(error.errno, error.strerror, str(self._folder)) from error
+@contextlib.contextmanager
+def _disk_errors(folder):
+  """Makes the errors of Orbax's storage layer, ValueErrors that carry an errno in their text, OSErrors that name the folder."""
+  try:
+    yield
+  except (OSError, ValueError) as error:
     code = re.search(r"os_error_code='(\d+)'", str(error))
-    if code:
-      raise OSError(int(code[1]), os.strerror(int(code[1])), str(self._folder)) from error
+    number = int(code[1]) if code else getattr(error, 'errno', None)
+    if number is None:
+      raise
+    raise OSError(number, os.strerror(number), getattr(error, 'filename', None) or str(folder)) from error
 
 
 def _score(metrics):
