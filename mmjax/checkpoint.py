@@ -1,7 +1,7 @@
 """Checkpoints of a run: written by Orbax in the background, read back only if every byte is what was written.
 
-Layout below WORKDIR/checkpoints: STEP/ is one checkpoint (Orbax's files and our manifest.json), bad/STEP one moved aside.
-Orbax restores a flipped byte without a word; the manifest, with the size and sha256 of every file of the step, does not.
+Below WORKDIR/checkpoints, STEP/ is one checkpoint (Orbax's files and our manifest.json), bad/STEP one moved aside.
+Orbax restores a flipped byte without a word; the manifest, with size and sha256 of every file of the step, does not.
 One process; any number of local devices.
 """
 
@@ -34,8 +34,8 @@ logging.getLogger('absl').addFilter(lambda record: record.levelno < logging.ERRO
 class Checkpoints:
   """The checkpoints of a run: the latest two and the best one. Use as a context manager, or call close().
 
-  workdir: Path, a folder that this process has locked (`open_workdir`); metric: the name, in the metrics given to save(),
-  of the number that ranks checkpoints, higher is better. A checkpoint without it, or with nan, ranks below all others.
+  workdir: Path, a folder that this process has locked (`open_workdir`); metric: the name, in the metrics given to
+  save(), of the number that ranks checkpoints, higher is better. One without it, or with nan, ranks below all others.
   Opening moves aside what a killed run left unfinished and what is plainly damaged, one line on stderr each.
   """
 
@@ -64,9 +64,9 @@ class Checkpoints:
     """Starts to save; returns as soon as the state is copied to the host, so it may be donated right after.
 
     step: int, the newest so far; state: pytree of arrays; extra: dict for JSON, such as {'example': the data's index};
-    metrics: {name: number}. A save that is still under way is waited for. Returns False, and does nothing, if the newest
-    checkpoint is of this very step. Raises OSError for this save or an earlier one that found no room on the disk, and
-    UserError if a newer checkpoint exists.
+    metrics: {name: number}. A save that is still under way is waited for. Returns False, and does nothing, if the
+    newest checkpoint is of this very step. Raises OSError for this save or an earlier one that found no room on the
+    disk, and UserError if a newer checkpoint exists.
     """
     self.wait()
     newest = self._manager.latest_step()
@@ -87,8 +87,8 @@ class Checkpoints:
     """The newest good checkpoint, or with best=True the one of the highest metric: (state, extra, step), or None.
 
     template: pytree of arrays or jax.ShapeDtypeStruct; the result has its structure, dtypes, shapes and shardings (the
-    first device where it names none), whatever devices the checkpoint was written from. Every file is checked first; a bad
-    checkpoint is said in a line on stderr, moved aside, and the next one tried. After best=True, do not save.
+    first device where it names none), whatever devices the checkpoint was written from. Every file is checked first; a
+    bad checkpoint is said in a line on stderr, moved aside, and the next one tried. After best=True, do not save.
     Raises UserError if the checkpoint does not hold what the template asks for.
     """
     self.wait()
@@ -143,7 +143,7 @@ class Checkpoints:
 def fault(folder, limit=None):
   """What is wrong with the files of a checkpoint, as a phrase that names the file, or '' if nothing is.
 
-  folder: Path of one step; limit: only files of at most so many bytes are hashed, None for all. Sizes are always compared.
+  folder: Path of one step; limit: only files of at most so many bytes are hashed, None for all. All sizes are compared.
   """
   manifest = folder / MANIFEST
   if not manifest.is_file():
@@ -199,7 +199,7 @@ def sha256(tree):
 
 @contextlib.contextmanager
 def _disk_errors(folder):
-  """Makes the errors of Orbax's storage layer, ValueErrors that carry an errno in their text, OSErrors that name the folder."""
+  """Errors of Orbax's storage layer, ValueErrors with an errno in their text, become OSErrors that name the folder."""
   try:
     yield
   except (OSError, ValueError) as error:

@@ -6,11 +6,11 @@ FEW = 6   # this many choices are listed in full
 
 
 class UserError(ValueError):
-  """A mistake in what the user gave: command line, config, data, folder. One line; the command ends with exit code 2."""
+  """A mistake in what the user gave: command line, config, data, folder. One line; exit code 2."""
 
 
 class RunError(RuntimeError):
-  """A run that cannot go on, such as one with a non-finite update. One line; the command ends with exit code 1."""
+  """A run that cannot go on, such as one with a non-finite update. One line; exit code 1."""
 
 
 def nearest(word, choices):
@@ -19,7 +19,7 @@ def nearest(word, choices):
   word: what was given; choices: iterable of str. Returns str, never a line break.
   """
   choices = sorted(map(str, choices))
-  close = difflib.get_close_matches(str(word), choices, n=1)
+  close = choices if len(choices) == 1 else difflib.get_close_matches(str(word), choices, n=1, cutoff=0.5)
   if close:
     return f'; did you mean {close[0]!r}?'
   if 0 < len(choices) <= FEW:

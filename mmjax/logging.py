@@ -25,9 +25,9 @@ FLUSH_SECONDS = 10             # between two flushes of the TensorBoard file
 class Logger:
   """The log of a training run. Use as a context manager, or call close().
 
-  workdir: Path of a folder; total: steps of the whole run; start: the step it goes on from, 0 for a run from the beginning;
-  batch: examples in a step, for examples/s (without it the progress shows steps/s).
-  Cuts metrics.jsonl back to what was known at `start`: lines of later steps, of the split 'final' and unreadable ones go.
+  workdir: Path of a folder; total: steps of the whole run; start: the step it goes on from, 0 for a new run; batch:
+  examples in a step, for examples/s (without it the progress shows steps/s).
+  Cuts metrics.jsonl back to what was known at `start`: lines of later steps, of the split 'final' and torn ones go.
   Raises OSError that names the file, here and in write(), when the disk is full.
   """
 
@@ -38,7 +38,7 @@ class Logger:
     if sys.stderr.isatty():
       self._bar = tqdm.tqdm(total=total, initial=start, file=sys.stderr, dynamic_ncols=True, leave=True,
                             bar_format='{n:,}/{total:,} {percentage:3.0f}%|{bar}|{desc}')
-    self._marks = collections.deque(maxlen=30)   # of (seconds, step), for the speed; the first step, which compiles, is out
+    self._marks = collections.deque(maxlen=30)   # of (seconds, step), for the speed; without the step that compiles
     self._due = 0.0   # monotonic seconds
     _cut_back(self._path, start, self.say)
     self._file = open(self._path, 'a', encoding='utf-8')
@@ -54,8 +54,8 @@ class Logger:
     """Appends a line to metrics.jsonl and the same numbers to TensorBoard, as split/name.
 
     step: int; split: 'train', 'val', ..., 'final'; metrics: {name: number or array of one number}.
-    A line is {"step", "split", "time": unix seconds to the millisecond, **metrics}. JSON has no nan and no infinity: they are
-    written as the strings "nan", "inf" and "-inf", which float() reads back.
+    A line is {"step", "split", "time": unix seconds to the millisecond, **metrics}. JSON has no nan and no infinity:
+    they are written as the strings "nan", "inf" and "-inf", which float() reads back.
     """
     metrics = {name: np.asarray(value).item() for name, value in metrics.items()}
     taken = metrics.keys() & {'step', 'split', 'time'}
@@ -71,8 +71,8 @@ class Logger:
   def progress(self, step, metrics):
     """Shows where the run is: step, loss, accuracy, examples/s, time left. Cheap enough to call at each step.
 
-    metrics: {name: number or array of one number}; of these loss and accuracy are shown, and their values are read (a wait
-    for the device) only when something is drawn: twice a second on a terminal, else a line each 30 seconds.
+    metrics: {name: number or array of one number}; of these loss and accuracy are shown, and their values are read (a
+    wait for the device) only when something is drawn: twice a second on a terminal, else a line each 30 seconds.
     """
     now = time.monotonic()
     if now < self._due and (self._bar is None or step < self._total):
@@ -109,7 +109,7 @@ class Logger:
 
 
 def parameter_table(params):
-  """Table of a pytree of arrays or jax.ShapeDtypeStruct, grouped to depth 2: name, count, share of all. No final newline."""
+  """Table of a pytree of arrays or jax.ShapeDtypeStruct, grouped to depth 2: name, count, share."""
   groups, size = collections.Counter(), 0
   for path, leaf in jax.tree_util.tree_leaves_with_path(params):
     groups[jax.tree_util.keystr(path[:2], simple=True, separator='/')] += math.prod(leaf.shape)
@@ -134,8 +134,8 @@ def device_line():
 class _Board:
   """TensorBoard events, written by the caller's thread.
 
-  tensorboardX's SummaryWriter hands them to a thread through a queue of ten; on a full disk that thread dies, the queue fills
-  and the training loop waits for ever. Its file format alone is used here, so that the error comes out of write().
+  tensorboardX's SummaryWriter hands them to a thread through a queue of ten; on a full disk that thread dies, the queue
+  fills and the training loop waits for ever. Its file format alone is used here, so that write() raises the error.
   """
 
   def __init__(self, folder, start):

@@ -49,7 +49,7 @@ def write_atomic(path, content):
 def open_workdir(path, config):
   """Makes or reopens the folder of a run, and keeps every other process out of it while this one lives.
 
-  path: str or Path, missing parents are made; config: nested dict of numbers, strings and sequences, kept as config.json.
+  path: str or Path, missing parents are made; config: nested dict of numbers, strings, sequences, kept as config.json.
   A folder that holds another config is refused, except for keys under `log.` and `parallel.`, which are updated.
   The lock goes with the process, also after kill -9. Returns the absolute pathlib.Path.
   Raises UserError: no folder can be made or written there, another run uses it, or its config differs.

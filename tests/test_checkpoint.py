@@ -212,10 +212,12 @@ def test_all_bad_is_none(copy, capfd):
 
 @pytest.mark.parametrize('change, words', [
   (lambda state: state.replace(step=jnp.float32(0)), 'step is int32[] there, float32[] here'),
-  (lambda state: state.replace(params=state.params | {'mask': jnp.zeros(3, bool)}), 'params/mask is bool[2] there, bool[3]'),
-  (lambda state: state.replace(params=state.params | {'new': jnp.zeros(3)}), 'params/new is absent there, float32[3] here'),
-  (lambda state: state.replace(extra={}, params={}), 'params/dense/bias is bfloat16[3] there, absent here (and 3 more)'),
-  (lambda state: make_state(width=5), '(and')], ids=['dtype', 'shape', 'new', 'absent', 'many'])
+  (lambda state: state.replace(params=state.params | {'mask': jnp.zeros(3, bool)}),
+   'params/mask is bool[2] there, bool[3] here'),
+  (lambda state: state.replace(params=state.params | {'new': jnp.zeros(3)}),
+   'params/new is absent there, float32[3] here'),
+  (lambda state: state.replace(params={}), 'params/dense/bias is bfloat16[3] there, absent here (and 3 more)'),
+  (lambda state: make_state(width=5), '(and 5 more)')], ids=['dtype', 'shape', 'new', 'absent', 'many'])
 def test_another_template_is_a_user_error(copy, change, words):
   with pytest.raises(UserError) as caught:
     restored(copy, change(make_state()))
@@ -258,8 +260,9 @@ def test_save_does_not_wait_for_the_disk(tmp_path, monkeypatch):
 
 
 def run(code, *args, **environment):
-  return subprocess.run([sys.executable, '-c', code, *map(str, args)], cwd=ROOT, text=True, capture_output=True, timeout=120,
-                        env=os.environ | {'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(ROOT)} | environment)
+  environment = os.environ | {'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(ROOT)} | environment
+  return subprocess.run([sys.executable, '-c', code, *map(str, args)], cwd=ROOT, env=environment, text=True,
+                        capture_output=True, timeout=120)
 
 
 KILLED = '''
@@ -302,7 +305,8 @@ with Checkpoints(sys.argv[1]) as checkpoints:
 def test_full_disk_is_an_oserror_in_the_main_thread(tmp_path, limit):
   result = run(FULL, tmp_path, limit)
   assert result.returncode == 0, result.stderr
-  assert result.stdout.splitlines() == [f"OSError [Errno 27] File too large: '{tmp_path.resolve() / 'checkpoints'}'"] * 2
+  place = tmp_path.resolve() / 'checkpoints'
+  assert result.stdout.splitlines() == [f"OSError [Errno 27] File too large: '{place}'"] * 2
   assert result.stderr == ''
   template = {'a': jax.ShapeDtypeStruct((256, 256), 'float32')}
   assert restored(tmp_path, template)[2] == 1

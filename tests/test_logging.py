@@ -165,7 +165,7 @@ def test_full_disk_surfaces_and_does_not_hang(tmp_path):
     with pytest.raises(OSError) as caught:
       for step in range(100):
         log.write(step, 'train', {'loss': 1.0, 'accuracy': 0.5})
-    with pytest.raises(OSError, match='metrics.jsonl'):   # the line is still to be written: leaving `with Logger` says it too
+    with pytest.raises(OSError, match='metrics.jsonl'):   # the line is still to be written, leaving `with` says it too
       log.close()
   finally:
     resource.setrlimit(resource.RLIMIT_FSIZE, limit)
@@ -189,8 +189,8 @@ def test_board_names_its_folder_on_a_full_disk(tmp_path, monkeypatch):
 
 
 def test_parameter_table():
-  params = {'text': {'embed': jnp.zeros((1000, 4)), 'layer': {'a': jnp.zeros(500), 'b': jax.ShapeDtypeStruct((500,), 'f4')}},
-            'head': jnp.zeros(5000)}
+  layer = {'a': jnp.zeros(500), 'b': jax.ShapeDtypeStruct((500,), 'f4')}
+  params = {'text': {'embed': jnp.zeros((1000, 4)), 'layer': layer}, 'head': jnp.zeros(5000)}
   assert logging.parameter_table(params) == '\n'.join([
     'head         5,000   50.0%',
     'text/embed   4,000   40.0%',
@@ -201,4 +201,5 @@ def test_parameter_table():
 
 def test_device_line():
   line = logging.device_line()
-  assert jax.devices()[0].platform in line and f'jax {jax.__version__}' in line and f'{jax.device_count()} device' in line
+  assert line.startswith(jax.devices()[0].platform)
+  assert f'jax {jax.__version__}' in line and f'{jax.device_count()} device' in line

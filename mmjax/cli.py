@@ -1,0 +1,251 @@
+"""The command line of an experiment: flags, config, help page, and how each kind of failure ends.
+
+  python -m experiments.lxmert --workdir=DIR --config=configs/lxmert.py:tiny --config.optim.lr=1e-3
+
+A config file is a Python file with two names:
+  VARIANTS = {'tiny': 'one line on what it is', ...}
+  def get_config(variant='tiny'): returns an ml_collections.ConfigDict of numbers, strings, tuples and such dicts
+A relative path that does not exist in the current folder is taken from the folder that holds configs/, experiments/.
+
+Exit codes: 0 done, 1 the run failed (RunError, or a bug with its traceback), 2 a mistake of the user or no room on
+the disk, 130 Ctrl-C, 143 ended by SIGTERM after saving.
+"""
+
+import ast
+import pathlib
+import runpy
+import signal
+import sys
+import types
+
+import ml_collections
+
+from mmjax.errors import RunError, UserError, nearest
+from mmjax.workdir import flatten
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+class Preempted(Exception):
+  """The run was asked to end by SIGTERM and has saved; its text says how to go on. Exit code 143."""
+
+
+class Signals:
+  """SIGTERM as something a loop can ask about; a second SIGTERM ends the process at once.
+
+  with Signals() as signals:
+    for step in ...:
+      ...
+      if signals.term:
+        checkpoints.save(step, state)
+        checkpoints.wait()
+        raise Preempted(f'saved step {step}; the same command goes on from there')
+  """
+
+  def __enter__(self):
+    self.term = False
+    self._before = signal.signal(signal.SIGTERM, self._first)
+    return self
+
+  def __exit__(self, *unused):
+    signal.signal(signal.SIGTERM, self._before)
+
+  def _first(self, number, frame):
+    self.term = True
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def main(run, *, config, modes=('train', 'eval', 'predict'), flags=None, doc=''):
+  """Parses the command line, calls run(config, args) and ends the process; call it under `if __name__ == '__main__'`.
+
+  run: takes a FrozenConfigDict and a namespace with workdir, mode and the names in flags; config: the default,
+  'FILE:VARIANT'; modes: the first is the default; flags: {name: (default, one line of help)}, the value given has the
+  type of the default; doc: what the experiment does, for --help. Raises SystemExit always.
+  """
+  sys.exit(_exit_code(lambda: run(*parse(sys.argv[1:], config=config, modes=modes, flags=flags, doc=doc))))
+
+
+def check(*, config, modes=('train', 'eval', 'predict'), flags=None, doc=''):
+  """Ends the process on --help or a wrong command line, else does nothing. Same arguments as main().
+
+  An experiment calls it above its slow imports, so that a misspelt flag is said in a tenth of a second.
+  """
+  code = _exit_code(lambda: parse(sys.argv[1:], config=config, modes=modes, flags=flags, doc=doc))
+  if code:
+    sys.exit(code)
+
+
+def parse(argv, *, config, modes, flags=None, doc=''):
+  """argv: list of str, without the program. Returns (FrozenConfigDict, namespace); see main().
+
+  Raises UserError in one line; SystemExit(0) after it has printed the page of --help.
+  """
+  flags = flags or {}
+  known = ['--workdir', '--config', '--mode', *(f'--{name}' for name in flags), '--help']
+  given = _split(argv, known)
+  spec = given.pop('--config', config)
+  values = load_config(spec)
+  if given.pop('--help', None) is not None:
+    print(_page(config, spec, values, modes, flags, doc))
+    raise SystemExit(0)
+  changes = {name.removeprefix('--config.'): text for name, text in given.items() if name.startswith('--config.')}
+  for name, text in changes.items():
+    override(values, name, text)
+  if '--workdir' not in given:
+    raise UserError('--workdir=DIR is missing; --help shows all flags')
+  if not given['--workdir'].strip():
+    raise UserError('--workdir is empty; give a folder')
+  args = types.SimpleNamespace(workdir=given['--workdir'], mode=given.get('--mode', modes[0]))
+  if args.mode not in modes:
+    raise UserError(f'unknown mode {args.mode!r}{nearest(args.mode, modes)}')
+  for name, (default, _) in flags.items():
+    setattr(args, name, convert(f'--{name}', given[f'--{name}'], default) if f'--{name}' in given else default)
+  return ml_collections.FrozenConfigDict(values), args
+
+
+def load_config(spec):
+  """spec: 'FILE' or 'FILE:VARIANT'. Returns the ConfigDict. Raises UserError: no such file, variant, get_config."""
+  path, colon, variant = spec.partition(':')
+  module = _config_module(path)
+  if colon and variant not in module['VARIANTS']:
+    raise UserError(f'unknown variant {variant!r} of {path}{nearest(variant, module["VARIANTS"])}')
+  values = module['get_config'](variant) if colon else module['get_config']()
+  if not isinstance(values, ml_collections.ConfigDict):
+    raise UserError(f'{path}: get_config returned a {type(values).__name__}, expected an ml_collections.ConfigDict')
+  return values
+
+
+def override(config, name, text):
+  """Sets config.a.b from name 'a.b' and the text of the command line, in the type it has. Raises UserError."""
+  flat = flatten(config.to_dict())
+  if name not in flat:
+    inside = [key.removeprefix(f'{name}.') for key in flat if key.startswith(f'{name}.')]
+    if inside:
+      raise UserError(f'--config.{name} is a group; its keys are {", ".join(inside)}')
+    same_end = [key for key in flat if key.split('.')[-1] == name.split('.')[-1]]
+    hint = nearest(name, same_end if len(same_end) == 1 else flat)
+    raise UserError(f'unknown config key {name!r}{hint}')
+  group, _, key = name.rpartition('.')
+  for part in group.split('.') if group else ():
+    config = config[part]
+  config[key] = convert(f'--config.{name}', text, config[key])
+
+
+def convert(name, text, old):
+  """text in the type of old: bool, int, float, str or tuple. Raises UserError that says what was found and expected."""
+  kind = type(old)
+  try:
+    if kind is bool:
+      return {'true': True, 'false': False}[text.lower()]
+    if kind in (int, float, str):
+      return kind(text)
+    if kind is tuple:
+      return _items(ast.literal_eval(text), old)
+  except (KeyError, ValueError, SyntaxError, TypeError) as error:
+    raise UserError(f'{name}: found {text!r}, expected {kind.__name__} such as {old!r}') from error
+  raise UserError(f'{name} cannot be set on the command line, it is a {kind.__name__}')
+
+
+def _items(new, old):
+  """new as a tuple whose items have the type of old's; an int does for a float. Raises TypeError."""
+  if not isinstance(new, (tuple, list)):
+    raise TypeError('no tuple')
+  kinds = {type(item) for item in old}
+  if kinds == {float}:
+    new = [float(item) if type(item) is int else item for item in new]
+  if kinds and not {type(item) for item in new} <= kinds:
+    raise TypeError('items of another type')
+  return tuple(new)
+
+
+def _split(argv, known):
+  """['--a=1', '--b', '2'] -> {'--a': '1', '--b': '2'}. The last of two equal flags holds."""
+  given, rest = {}, list(argv)
+  while rest:
+    name, equals, text = rest.pop(0).partition('=')
+    if name in ('--help', '-h'):
+      given['--help'] = ''
+      continue
+    if not name.startswith('-'):
+      raise UserError(f'unexpected argument {name!r}; flags are written --name=value')
+    if name not in known and not name.startswith('--config.'):
+      hint = '; config keys are set by --config.KEY=VALUE' if '.' in name else nearest(name, known)
+      raise UserError(f'unknown flag {name!r}{hint}')
+    if not equals:
+      if not rest or rest[0].startswith('--'):
+        raise UserError(f'{name} needs a value: {name}=...')
+      text = rest.pop(0)
+    given[name] = text
+  return given
+
+
+def _config_module(name):
+  """The names of a config file as a dict."""
+  path = pathlib.Path(name).expanduser()
+  if not path.is_absolute() and not path.exists():
+    path = ROOT / path
+  if not path.is_file():
+    others = [other.name for other in path.parent.glob('*.py')]
+    raise UserError(f'config file {name!r} not found, neither here nor in {ROOT}{nearest(path.name, others)}')
+  try:
+    module = runpy.run_path(str(path))
+  except SyntaxError as error:
+    raise UserError(f'config file {name}, line {error.lineno}: {error.msg}') from error
+  if not callable(module.get('get_config')):
+    raise UserError(f'config file {name} has no get_config(variant)')
+  if not isinstance(module.get('VARIANTS'), dict):
+    raise UserError(f'config file {name} has no VARIANTS = {{name: one line on what it is}}')
+  return module
+
+
+def _exit_code(call):
+  """Runs call() and returns the exit code; every expected failure is one line on stderr, a bug keeps its traceback."""
+  try:
+    call()
+  except KeyboardInterrupt:
+    return _said(130, 'interrupted')
+  except Preempted as error:
+    return _said(143, f'preempted: {error}')
+  except UserError as error:
+    return _said(2, f'error: {error}')
+  except OSError as error:
+    where = f': {error.filename}' if error.filename else ''
+    return _said(2, f'error: {error.strerror or error}{where}')
+  except RunError as error:
+    return _said(1, f'error: {error}')
+  return 0
+
+
+def _said(code, line):
+  print(' '.join(line.split()), file=sys.stderr, flush=True)
+  return code
+
+
+def _page(default, spec, values, modes, flags, doc):
+  spec_of_main = getattr(sys.modules['__main__'], '__spec__', None)
+  program = f'python -m {spec_of_main.name}' if spec_of_main else f'python {sys.argv[0]}'
+  path = spec.partition(':')[0]
+  variants = _config_module(path)['VARIANTS']
+  keys = {name: repr(value) for name, value in flatten(values.to_dict()).items()}
+  number = next((f' --config.{name}={text}' for name, text in keys.items() if text[0].isdigit()), '')
+  table = [
+    ('--workdir=DIR', 'folder of the run: checkpoints, logs, config.json; a run that is there goes on (required)'),
+    ('--config=FILE:VARIANT', f'numbers of the experiment (default {default})'),
+    ('--config.KEY=VALUE', 'changes one of them, keys are below'),
+    ('--mode=MODE', f'{", ".join(modes)} (default {modes[0]})'),
+    *((f'--{name}=VALUE', f'{text} (default {default!r})' if default != '' else text)
+      for name, (default, text) in flags.items()),
+    ('--help', 'this page')]
+  start = f'{program} --workdir=DIR'
+  examples = [start, *(f'{start} --config={path}:{name}{number}' for name in list(variants)[-1:]),
+              *(f'{start} --mode={mode}' for mode in modes[1:])]
+  return '\n'.join([
+    doc.strip(), '', 'Usage', f'  {start} [flags]', '', 'Flags', *_columns(table), '',
+    f'Variants of {path}', *_columns(variants.items()), '', f'Keys of {spec}', *_columns(keys.items()), '',
+    'Examples', *(f'  {line}' for line in examples)]).strip()
+
+
+def _columns(rows):
+  rows = list(rows)
+  width = max((len(left) for left, _ in rows), default=0)
+  return [f'  {left:<{width}}  {right}' for left, right in rows]
