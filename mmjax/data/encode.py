@@ -1,0 +1,66 @@
+"""An example as it is on disk -> the arrays a model reads, before batching (the pipeline adds N in front).
+
+Every encoder is made by a factory here and gives, for K questions of a picture: 'question' int32 [K,L], 'question_type'
+int32 [K], 'answer' int32 [K], 'weight' float32 [K] (1, or 0 for a question that only fills up). Sentences are tokenised
+once, when the encoder is made.
+"""
+
+import numpy as np
+
+from mmjax.data import tokens
+from mmjax.errors import UserError
+
+
+def regions(tokenizer, sentences, length):
+  """Encoder for Sort-of-CLEVR with the objects given.
+
+  Adds 'regions' float32 [R,F] (see region_features), 'boxes' float32 [R,4], x1 y1 x2 y2 in 0..1, and 'region_label'
+  int32 [R], color * 2 + shape, for pre-training. sentences: all questions there are, str; length: L. Raises UserError
+  for a sentence longer than that and, when used, for a question that is none of the sentences.
+  """
+  ask = _questions(tokenizer, sentences, length)
+
+  def encode(example):
+    return ask(example, len(example['question'])) | {
+        'regions': region_features(example['crops']), 'boxes': example['boxes'],
+        'region_label': example['color'] * 2 + example['shape']}
+  return encode
+
+
+def region_features(crops):
+  """Crops uint8 [...,R,11,11,3] -> float32 [...,R,363] in -1..1."""
+  return crops.reshape(*crops.shape[:-3], -1) * np.float32(2 / 255) - np.float32(1)
+
+
+def pixels(tokenizer, sentences, length, questions):
+  """Encoder for bare pictures. Adds 'image' uint8 [h,w,3].
+
+  questions: K; a picture with fewer is filled up with its first question, weight 0. The rest and the errors are as in
+  `regions`; also raises UserError for an example of more than K questions.
+  """
+  ask = _questions(tokenizer, sentences, length)
+
+  def encode(example):
+    return ask(example, questions) | {'image': example['image']}
+  return encode
+
+
+def _questions(tokenizer, sentences, length):
+  table = tokens.encode(tokenizer, sentences, length)
+  row = {sentence.encode(): i for i, sentence in enumerate(sentences)}   # text comes back from disk as bytes
+
+  def ask(example, questions):
+    found = len(example['question'])
+    if found > questions:
+      raise UserError(f'picture with {found} questions: expected at most {questions}')
+    try:
+      rows = np.array([row[sentence] for sentence in example['question']])
+    except KeyError as error:
+      raise UserError(f'question {error.args[0].decode()!r}: expected one of the {len(row)} sentences that the encoder '
+                      'was made with') from None
+    fill = np.arange(questions)
+    real = fill < found
+    fill = fill * real                                                   # 0 1 2 ... 0 0
+    return {'question': table[rows[fill]], 'question_type': example['question_type'][fill],
+            'answer': example['answer'][fill], 'weight': real.astype(np.float32)}
+  return ask
