@@ -53,32 +53,34 @@ class Logger:
   def write(self, step, split, metrics):
     """Appends a line to metrics.jsonl and the same numbers to TensorBoard, as split/name.
 
-    step: int; split: 'train', 'val', ..., 'final'; metrics: {name: number or array of one number}.
+    step: int; split: 'train', 'val', ..., 'final'; metrics: {name: number, array of one number, or str}.
     A line is {"step", "split", "time": unix seconds to the millisecond, **metrics}. JSON has no nan and no infinity:
     they are written as the strings "nan", "inf" and "-inf", which float() reads back.
     """
-    metrics = {name: np.asarray(value).item() for name, value in metrics.items()}
+    metrics = {name: value if isinstance(value, str) else np.asarray(value).item() for name, value in metrics.items()}
+    numbers = {name: value for name, value in metrics.items() if not isinstance(value, str)}
     taken = metrics.keys() & {'step', 'split', 'time'}
     if taken:
       raise ValueError(f'a metric cannot be named {", ".join(sorted(taken))}')
     line = {'step': int(step), 'split': split, 'time': round(time.time(), 3)}
-    line |= {name: value if math.isfinite(value) else str(value) for name, value in metrics.items()}
+    line |= metrics | {name: str(value) for name, value in numbers.items() if not math.isfinite(value)}
     with naming(self._path):
       self._file.write(json.dumps(line, allow_nan=False) + '\n')
       self._file.flush()
-    self._board.write(int(step), {f'{split}/{name}': value for name, value in metrics.items()})
+    self._board.write(int(step), {f'{split}/{name}': value for name, value in numbers.items()})
 
   def progress(self, step, metrics):
     """Shows where the run is: step, loss, accuracy, examples/s, time left. Cheap enough to call at each step.
 
-    metrics: {name: number or array of one number}; of these loss and accuracy are shown, and their values are read (a
-    wait for the device) only when something is drawn: twice a second on a terminal, else a line each 30 seconds.
+    metrics: a function without arguments that gives {name: number}, of which loss and accuracy are shown. It is called, and
+    may wait for the device, only when something is drawn: twice a second on a terminal, else a line each 30 seconds.
     """
     now = time.monotonic()
     if now < self._due and (self._bar is None or step < self._total):
       return
     self._due = now + (BAR_SECONDS if self._bar is not None else LINE_SECONDS)
-    shown = [f'{name} {_fixed(float(metrics[name]))}' for name in SHOWN if name in metrics]
+    values = metrics()
+    shown = [f'{name} {_fixed(values[name])}' for name in SHOWN if name in values]
     self._marks.append((now, step))
     then, before = self._marks[0]
     if step > before and now > then:

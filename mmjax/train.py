@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import linen as nn
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
@@ -37,6 +38,18 @@ class Forward(Protocol):
   """Runs the model on a batch: variables -> (outputs, updated collections)."""
 
   def __call__(self, variables: Mapping, batch: Batch, *, train: bool, key: jax.Array | None) -> tuple[Batch, Mapping]: ...
+
+
+def forward_of(model: nn.Module) -> Forward:
+  """The Forward of a model that is called as model(batch, train=) and draws from the stream 'dropout'."""
+
+  def forward(variables, batch, *, train, key):
+    collections = [name for name in variables if name != 'params']
+    if not train:
+      return model.apply(variables, batch, train=False), {}
+    return model.apply(variables, batch, train=True, rngs={'dropout': key}, mutable=collections)
+
+  return forward
 
 
 Objective = Callable[..., tuple[Losses, Metrics]]

@@ -99,7 +99,7 @@ class FusionLayer(nn.Module):
           values, weights = attend(
             query, k, v, _mask(item, x, mask, edge_mask), bias=_bias(item, x, bias), masking=self.masking, dropout=drop_weights
           )
-          self.sow(MAPS, f'sub{n}/{edge(item)}', weights, reduce_fn=lambda _, new: new)
+          self.keep(MAPS, f'sub{n}/{edge(item)}', weights)
           y[item.reader] = x[item.reader] + drop(mine.out(rearrange(values, 'B Q H C -> B Q (H C)')))
           if post:
             y[item.reader] = mine.norm(y[item.reader])
@@ -110,8 +110,13 @@ class FusionLayer(nn.Module):
             y[item.reader] = mine.ffn_norm(y[item.reader])
       x = y
     for stream in self.group.streams:
-      self.sow(STATES, stream, x[stream], reduce_fn=lambda _, new: new)
+      self.keep(STATES, stream, x[stream])
     return x
+
+  def keep(self, collection: str, name: str, value: jax.Array):
+    """Captures a value where the caller asked for its collection."""
+    if not self.is_initializing():
+      self.sow(collection, name, value, reduce_fn=lambda _, new: new)
 
   def owners(self, sub: Sub, name: str) -> dict[str, Owner]:
     """stream -> its weights in this sub-layer."""

@@ -1,0 +1,24 @@
+"""Configurations of experiments/visualbert.py: as configs/lxmert.py, but for the model."""
+
+from ml_collections import ConfigDict
+
+from configs import lxmert
+
+VARIANTS = {
+  'sort_of_clevr': 'Sort-of-CLEVR from its objects, with declared departures: pre-norm, box-geometry bias (default)',
+  'as_published': 'Sort-of-CLEVR from its objects, VisualBERT as published in all but its sizes',
+  'pixels': 'Sort-of-CLEVR from bare pixels through a CNN grid',
+  'easy_vqa': 'easy-VQA (PyPI package easy-vqa) from pixels, published split',
+  'easy_vqa_blind': 'easy-VQA by the question alone: what the picture adds is the difference',
+  'tiny': '100 steps of the default in under a minute',
+  'base': "the paper's sizes and fine-tuning recipe for VQA v2, whose data you bring",
+}
+
+
+def get_config(variant: str = 'sort_of_clevr') -> ConfigDict:
+  c = lxmert.get_config(variant)
+  c.title = c.title.replace('LXMERT', 'VisualBERT')
+  c.place = 20.0  # boxes stand among the features, scaled to weigh as much as the crops
+  c.model.schedule = '4*[t<tv v<tv tied]'  # the paper's 12 layers made small
+  c.model.answer_from = 'pooled'  # the paper reads VQA's answer off the last token but one
+  return c

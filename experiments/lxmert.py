@@ -1,0 +1,92 @@
+"""LXMERT (Tan and Bansal 2019, arXiv:1908.07490) trained to answer questions about images.
+
+Prepares the data, trains, evaluates, prints the accuracies beside the published ones and writes a report. The same
+command goes on where an interrupted run stopped.
+"""
+
+from mmjax import cli
+
+CONFIG = 'configs/lxmert.py:sort_of_clevr'
+FLAGS = {'image': ('', 'mode predict: an image file'), 'question': ('', 'mode predict: what to ask about it')}
+
+if __name__ == '__main__':
+  cli.check(config=CONFIG, flags=FLAGS, doc=__doc__)  # a misspelt flag is said before the slow imports
+
+import functools
+import time
+
+import jax
+
+from experiments import showing
+from experiments import visual_questions as task_of
+from mmjax import optim, run as runs, train
+from mmjax.checkpoint import Checkpoints, sha256
+from mmjax.data.pipeline import prefetch, train_batches
+from mmjax.logging import Logger, device_line, parameter_table
+from mmjax.models.answering import Answering
+from mmjax.models.lxmert import LXMERT
+from mmjax.workdir import open_workdir
+
+
+def build(c) -> tuple[task_of.Task, Answering]:
+  """The task and the model of a config."""
+  pixels = task_of.pixels(**c.pixels, setting=c.data.setting)
+  task = task_of.prepare(c.data.name, c.data.setting, c.data.dir)
+  encoder = LXMERT(len(task.answers), task.tokenizer.get_vocab_size(), task.length, **c.model.to_dict())
+  return task, Answering(encoder, pixels, blind=c.blind)
+
+
+def run(c, args, build=build) -> None:
+  began = time.time()
+  workdir = open_workdir(args.workdir, c.to_dict())
+  runs.keep_compiled()
+  task, model = build(c)
+  launch = train.Launch(c.parallel.how, c.data.images)
+  rate = optim.schedule(c.optim.schedule, c.optim.lr, c.optim.steps, c.optim.warmup)
+  tx = optim.build(c.optim.name, rate, clip=c.optim.clip, decay=c.optim.decay, b2=c.optim.b2, eps=c.optim.eps)
+  parts = dict(forward=train.forward_of(model), objective=task_of.objective(c.objective, task))
+  step = launch.compile_step(functools.partial(train.train_step, tx=tx, micro_batches=c.optim.micro_batches, **parts))
+  eval_step = launch.compile_eval(functools.partial(train.eval_step, **parts))
+  evaluate = lambda split: task_of.evaluate(task, split, eval_step, variables(state), launch, c.eval.images)
+  variables = lambda state: {'params': state.params, **state.collections}
+  batches_from = lambda first: train_batches(
+    task.splits['train'], task.encode, images=c.data.images, seed=c.seed, start=first * c.data.images
+  )
+  state = launch.place(train.init(task_of.fresh_variables(model, task, c.seed), tx))
+  key, steps = launch.place(jax.random.key(c.seed + 1)), c.optim.steps
+
+  with Checkpoints(workdir) as checkpoints, cli.Signals() as signals:
+    state, _, start = checkpoints.restore(state) or (state, {}, 0)
+    if args.mode == 'predict':
+      return showing.predict(task, model, variables(state), args, start, c.title)
+    with Logger(workdir, total=steps, start=start, batch=c.data.images * task.questions) as log:
+      log.say(f'{parameter_table(state.params)}\n{device_line()}')
+      if start:
+        log.say(f'going on from step {start:,}')
+      if args.mode == 'eval':
+        return showing.finish(c, task, model, variables(state), {s: evaluate(s) for s in task.tests}, workdir, began)
+      with prefetch(batches_from(start), launch.put) as batches:
+        window = runs.Window(c.data.images * task.questions)
+        for done in range(start + 1, steps + 1):
+          state, sums = step(state, next(batches), key)
+          window.add(sums)
+          log.progress(done, lambda: task_of.named(train.divide(window.sums), task))
+          if done % c.log.every == 0 or done == steps:
+            log.write(done, 'train', task_of.named(window.close(batches.waited), task) | {'lr': rate(done - 1)})
+          if done % c.eval.every == 0 or done == steps or signals.term:
+            runs.stop_if_not_finite(state, lambda at: next(batches_from(at)), workdir)
+            scores = evaluate('validation')
+            log.write(done, 'validation', scores)
+            checkpoints.save(done, state, {'example': done * c.data.images}, scores)
+          if signals.term:
+            checkpoints.wait()
+            raise cli.Preempted(f'saved step {done:,} of {steps:,} in {workdir}; the same command goes on from there')
+      results = {split: evaluate(split) for split in task.tests}
+      for split, scores in results.items():
+        log.write(steps, split, scores)
+      log.write(steps, 'final', {'parameters_sha256': sha256(state.params)})
+  showing.finish(c, task, model, variables(state), results, workdir, began)
+
+
+if __name__ == '__main__':
+  cli.main(run, config=CONFIG, flags=FLAGS, doc=__doc__)

@@ -1,0 +1,117 @@
+"""Questions about images as a task: its data, its model inputs and its scores. LXMERT and VisualBERT are trained on it.
+
+N images a step, K questions an image, B = N * K rows, M names of metrics, A answers.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import jax
+import numpy as np
+from flax import linen as nn
+from tokenizers import Tokenizer
+
+from mmjax import objectives, train
+from mmjax.data import easy_vqa, encode, sort_of_clevr, tokens
+from mmjax.data.pipeline import Source, eval_batches, load
+from mmjax.encoders.image import ConvGrid, Patches
+from mmjax.errors import UserError, nearest
+
+OBJECTIVES = {'answers': objectives.answers, 'soft_answers': objectives.soft_answers}
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """A prepared data set. `splits`: 'train', 'validation' and the `tests`; `encode`: example -> arrays of one image."""
+
+  name: str
+  setting: str
+  splits: Mapping[str, Source]
+  encode: Callable[[Mapping], dict[str, np.ndarray]]
+  tokenizer: Tokenizer
+  length: int
+  questions: int  # an image, at most
+  answers: tuple[str, ...]
+  question_types: tuple[str, ...]
+  groups: Mapping[str, tuple[str, ...]]
+
+  @property
+  def tests(self) -> tuple[str, ...]:
+    return tuple(split for split in self.splits if split.startswith('test'))
+
+  @property
+  def metric_names(self) -> tuple[str, ...]:
+    """'accuracy', 'accuracy/<group>' ..., 'accuracy/<question type>' ...: [M]."""
+    return ('accuracy', *(f'accuracy/{name}' for name in (*self.groups, *self.question_types)))
+
+  @property
+  def membership(self) -> np.ndarray:
+    """Which metrics a question type counts for: bool [T,M]."""
+    row = lambda kind: [True, *(kind in kinds for kinds in self.groups.values()), *(kind == t for t in self.question_types)]
+    return np.array([row(kind) for kind in self.question_types])
+
+
+def prepare(name: str, setting: str, folder: str) -> Task:
+  """The task of that name. Raises UserError for an unknown one, or a setting that it does not have."""
+  if name == 'sort_of_clevr':
+    data, builder, splits, questions = sort_of_clevr, sort_of_clevr.SortOfClevr, ('test200', 'test2000'), 20
+  elif name == 'easy_vqa':
+    data, builder, splits, questions = easy_vqa, easy_vqa.EasyVqa, ('test',), easy_vqa.MOST_QUESTIONS
+  else:
+    raise UserError(f'data.name: found {name!r}{nearest(name, ("sort_of_clevr", "easy_vqa"))}')
+  settings = ('regions', 'pixels') if name == 'sort_of_clevr' else ('pixels',)
+  if setting not in settings:
+    raise UserError(f'data.setting: found {setting!r}, {name} has {" and ".join(settings)}{nearest(setting, settings)}')
+  tokenizer = tokens.build(data.SENTENCES)
+  if setting == 'regions':
+    encoder = encode.regions(tokenizer, data.SENTENCES, data.LENGTH)
+  else:
+    encoder = encode.pixels(tokenizer, data.SENTENCES, data.LENGTH, questions)
+  sources = {split: load(builder, split, folder or None) for split in ('train', 'validation', *splits)}
+  return Task(
+    name, setting, sources, encoder, tokenizer, data.LENGTH, questions, data.ANSWERS, data.QUESTION_TYPES, data.GROUPS
+  )
+
+
+def pixels(kind: str, channels: tuple[int, ...], patch: int, setting: str) -> ConvGrid | Patches | None:
+  """What stands in for regions: 'grid' or 'patches' in the setting 'pixels', 'none' where regions are given."""
+  if (kind == 'none') != (setting == 'regions') or kind not in ('none', 'grid', 'patches'):
+    wanted = "'none'" if setting == 'regions' else "'grid' or 'patches'"
+    raise UserError(f'pixels.kind: found {kind!r} in setting {setting!r}, expected {wanted}')
+  if kind == 'grid':
+    return ConvGrid(tuple(channels))
+  return Patches(patch) if kind == 'patches' else None
+
+
+def objective(name: str, task: Task) -> train.Objective:
+  """The objective of that name, on rows: what the batch says per image and question is flattened to B rows."""
+  if name not in OBJECTIVES:
+    raise UserError(f'objective: found {name!r}{nearest(name, OBJECTIVES)}')
+  score, membership = OBJECTIVES[name], task.membership
+
+  def on_rows(out, batch, axis=None):
+    rows = {key: batch[key].reshape(-1) for key in ('answer', 'weight')}
+    kinds = jax.numpy.asarray(membership)[batch['question_type'].reshape(-1)]
+    return score(out, rows | {'question_type': kinds}, axis)
+
+  return on_rows
+
+
+def named(mean: Mapping[str, np.ndarray], task: Task) -> dict[str, float]:
+  """Divided metric sums under their names; those that nothing counted for are left out."""
+  flat = {name: float(value) for name, value in mean.items() if name != 'accuracy'}
+  flat |= dict(zip(task.metric_names, (float(a) for a in mean['accuracy']), strict=True))
+  return {name: value for name, value in flat.items() if not np.isnan(value)}
+
+
+def evaluate(task: Task, split: str, step: Callable, variables: Mapping, launch: train.Launch, images: int) -> dict[str, float]:
+  """Loss and accuracies of one pass over a split, on the launch's devices."""
+  batches = eval_batches(task.splits[split], task.encode, images=images)
+  return named(train.divide([step(variables, launch.put(batch)) for batch in batches]), task)
+
+
+def fresh_variables(model: nn.Module, task: Task, seed: int) -> Mapping:
+  """The model's variables before training, on one image's questions."""
+  example = {name: np.asarray(value)[None] for name, value in task.encode(task.splits['train'][0]).items()}
+  return jax.jit(lambda key: model.init({'params': key}, example, train=False))(jax.random.key(seed))
+

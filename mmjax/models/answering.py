@@ -1,0 +1,41 @@
+"""A vision-and-language encoder on batches of N images with K questions each: the towers of an image run once.
+
+N images, K questions, L text, R regions or grid cells, F features, A answers.
+"""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from einops import rearrange
+from flax import linen as nn
+
+from mmjax.encoders.image import ConvGrid, Patches
+
+
+class Answering(nn.Module):
+  """batch: 'question' [N,K,L] int (0 = padding), 'regions' [N,R,F] and 'boxes' [N,R,4], or 'image' [N,h,w,3] uint8.
+
+  encoder: called as (text, text_mask, regions, boxes, train=), such as LXMERT or VisualBERT. pixels: what makes regions
+  and boxes of a bare image; None where they are given. place: where not 0, boxes times this number are part of the
+  features, for an encoder that reads no boxes of its own (as in VisualBERT's Flickr30k configuration). blind: regions and boxes are
+  zeros, which leaves the question alone to answer by.
+  Returns the encoder's outputs for B = N * K rows, among them 'answers' [B,A], and the 'boxes' [N,R,4] it saw.
+  """
+
+  encoder: nn.Module
+  pixels: ConvGrid | Patches | None = None
+  place: float = 0.0
+  blind: bool = False
+
+  def __call__(self, batch: Mapping[str, jax.Array], *, train: bool) -> dict[str, jax.Array]:
+    if self.pixels is None:
+      regions, boxes = batch['regions'], batch['boxes']
+    else:
+      regions, boxes = self.pixels(batch['image'], train=train)
+    if self.place:
+      regions = jnp.concatenate([regions, self.place * boxes], -1)
+    if self.blind:
+      regions, boxes = jnp.zeros_like(regions), jnp.zeros_like(boxes)
+    text = rearrange(batch['question'], 'N K L -> (N K) L')
+    return self.encoder(text, text > 0, regions, boxes, train=train) | {'boxes': boxes}
