@@ -64,6 +64,14 @@ def test_not_finite_is_a_string_that_float_reads(tmp_path):
   assert math.isnan(float(line['a'])) and float(line['c']) == -math.inf
 
 
+def test_a_text_goes_to_the_lines_alone(tmp_path):
+  with Logger(tmp_path, total=10) as log:
+    log.write(1, 'final', {'hash': 'abc', 'loss': 0.5})
+  line, = lines(tmp_path)
+  assert (line['hash'], line['loss']) == ('abc', 0.5)
+  assert scalars(tmp_path) == [(1, 'final/loss', 0.5)]
+
+
 def test_names_that_are_taken_and_arrays_are_refused(tmp_path):
   with Logger(tmp_path, total=10) as log:
     with pytest.raises(ValueError, match='split'):
@@ -108,15 +116,14 @@ def test_plain_lines_are_rare_and_only_they_read_the_device(tmp_path, capsys, mo
   monkeypatch.setattr(time, 'monotonic', lambda: clock[0])
   reads = []
 
-  class Value:
-    def __float__(self):
-      reads.append(clock[0])
-      return 0.25
+  def metrics():
+    reads.append(clock[0])
+    return {'loss': 0.25, 'learning_rate': 1e-3}
 
   with Logger(tmp_path, total=1000, batch=32) as log:
     for step in range(1, 401):
       clock[0] += 0.125
-      log.progress(step, {'loss': Value(), 'learning_rate': Value()})
+      log.progress(step, metrics)
     log.say('hello')
   shown = capsys.readouterr().err.splitlines()
   assert shown == ['step 1/1,000  loss 0.2500', 'step 241/1,000  loss 0.2500  256 examples/s  01:34 left', 'hello']
@@ -129,7 +136,7 @@ from mmjax.logging import Logger
 with Logger(sys.argv[1], total=50, batch=8) as log:
   for step in range(1, 51):
     time.sleep(0.02)
-    log.progress(step, {'loss': 1.5, 'accuracy': 0.5})
+    log.progress(step, lambda: {'loss': 1.5, 'accuracy': 0.5})
     if step == 25:
       log.say('half of it')
 '''
