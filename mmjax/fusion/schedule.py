@@ -19,7 +19,7 @@ from typing import NoReturn
 from mmjax.errors import UserError
 
 _TOKEN = re.compile(
-  r"(?P<item>[a-z](?:\s*<\s*(?:[a-z]'?)+)?(?![a-z'<]))|(?P<shape>\d+x\d+)|(?P<open>\d+\s*\*\s*\[)|(?P<mark>[;\]])|(?P<word>[a-z]+)"
+  r"(?P<item>[a-z](?![a-z])(?:\s*<\s*(?:[a-z]'?)+)?)|(?P<shape>\d+x\d+)|(?P<open>\d+\s*\*\s*\[)|(?P<mark>[;\]])|(?P<word>[a-z]+)"
 )
 _AFTER_ITEM = "an item as 'v<t', 'tied', 'noffn', HxC, ';' or ']'"
 
@@ -157,6 +157,8 @@ class _Parser:
     words, shape = set(), None
     while self.tokens[0][0] in ('word', 'shape'):
       kind, word, at = self.tokens.pop(0)
+      if word in words or (kind == 'shape' and shape):
+        self.fail(at, 'a second head shape' if kind == 'shape' else f'a second {word!r}', 'each word once')
       if kind == 'shape':
         shape = (int(word.split('x')[0]), int(word.split('x')[1]))
       elif word == 'causal':
