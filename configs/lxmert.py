@@ -3,7 +3,7 @@
 from ml_collections import ConfigDict
 
 VARIANTS = {
-  'sort_of_clevr': 'Sort-of-CLEVR from its objects, with declared departures: pre-norm, box-geometry bias (default)',
+  'sort_of_clevr': 'Sort-of-CLEVR from its objects, with a declared departure: box-geometry bias (default)',
   'as_published': 'Sort-of-CLEVR from its objects, LXMERT as published in all but its sizes',
   'pixels': 'Sort-of-CLEVR from bare pixels through a CNN grid',
   'easy_vqa': 'easy-VQA (PyPI package easy-vqa) from pixels, published split',
@@ -17,11 +17,11 @@ VARIANTS = {
 def get_config(variant: str = 'sort_of_clevr') -> ConfigDict:
   c = ConfigDict()
   c.seed = 0
-  c.title = 'LXMERT, with declared departures'
+  c.title = 'LXMERT + box-geometry bias'
 
   c.data = ConfigDict()
   c.data.name = 'sort_of_clevr'
-  c.data.setting = 'regions'  # 'regions' (the objects' crops and boxes) or 'pixels'
+  c.data.setting = 'regions'  # 'regions' (the objects' crops and boxes), 'pixels', 'statements' (pre-training)
   c.data.dir = ''  # where data are prepared; '' is TFDS's own default
   c.data.images = 8  # images a step, each with all its questions (20 in Sort-of-CLEVR)
 
@@ -33,19 +33,23 @@ def get_config(variant: str = 'sort_of_clevr') -> ConfigDict:
   c.model.dropout = 0.0  # 9,800 images are drawn from a program: nothing to overfit in this many steps
   c.model.attention_dropout = 0.0
   c.model.init_std = 0.1  # the paper's 0.02 is meant for width 768
-  c.model.norm = 'pre'  # departure: 'post' in the paper
+  c.model.norm = 'post'  # the paper's; 'pre' would be a departure
   c.model.geometry = True  # departure: no such bias in the paper
+  c.model.pretrain = False  # the outputs of the pre-training tasks, of these sizes:
+  c.model.num_features = 363  # an 11 x 11 crop in three colours
+  c.model.num_objects = 12  # colour and shape
   c.model.scan = False  # few layers: unrolled runs faster and compiles as fast
 
   c.pixels = ConfigDict()
   c.pixels.kind = 'none'  # 'grid' (convolutions) or 'patches', where the setting is 'pixels'
   c.pixels.channels = (24, 24, 24, 24)  # of the convolutions, stride 2 each; 24 as in the Relation Network
   c.pixels.patch = 15
+  c.place = 40.0  # boxes times this stand among the features too, where they weigh about as much as the crops
   c.blind = False  # True hides the image from the model
 
   c.optim = ConfigDict()
   c.optim.name = 'adamw'
-  c.optim.lr = 1.5e-3
+  c.optim.lr = 1e-3
   c.optim.schedule = 'cosine'
   c.optim.steps = 5000
   c.optim.warmup = 500
@@ -55,7 +59,7 @@ def get_config(variant: str = 'sort_of_clevr') -> ConfigDict:
   c.optim.eps = 1e-8
   c.optim.micro_batches = 1
 
-  c.objective = 'answers'  # 'answers' (softmax) or 'soft_answers' (VQA's binary cross-entropy)
+  c.objective = 'answers'  # 'answers' (softmax), 'soft_answers' (VQA's binary cross-entropy) or 'lxmert_pretraining'
   c.eval = ConfigDict()
   c.eval.every = 1000  # steps between evaluations on the validation split, each with a checkpoint
   c.eval.images = 100
@@ -66,16 +70,17 @@ def get_config(variant: str = 'sort_of_clevr') -> ConfigDict:
 
   if variant == 'as_published':
     c.title = 'LXMERT'
-    c.model.norm = 'post'
     c.model.geometry = False
-    c.model.dropout = c.model.attention_dropout = 0.1
   elif variant == 'pixels':
-    c.title = 'LXMERT on a CNN grid, with declared departures'
+    c.title = 'LXMERT + box-geometry bias, on a CNN grid'
     c.data.setting, c.pixels.kind = 'pixels', 'grid'
   elif variant in ('easy_vqa', 'easy_vqa_blind'):
-    c.title = 'LXMERT on a CNN grid, with declared departures'
+    c.title = 'LXMERT + box-geometry bias, on a CNN grid'
     c.data.name, c.data.setting, c.pixels.kind = 'easy_vqa', 'pixels', 'grid'
     c.blind = variant == 'easy_vqa_blind'
+  elif variant == 'pretrain':
+    c.title = 'LXMERT + box-geometry bias, pre-training'
+    c.data.setting, c.objective, c.model.pretrain = 'statements', 'lxmert_pretraining', True
   elif variant == 'tiny':
     c.optim.steps, c.optim.warmup, c.eval.every, c.log.every = 100, 10, 50, 10
   return c

@@ -19,7 +19,8 @@ import jax
 
 from experiments import showing
 from experiments import visual_questions as task_of
-from mmjax import optim, run as runs, train
+from mmjax import optim, train
+from mmjax import run as runs
 from mmjax.checkpoint import Checkpoints, sha256
 from mmjax.data.pipeline import prefetch, train_batches
 from mmjax.logging import Logger, device_line, parameter_table
@@ -33,7 +34,7 @@ def build(c) -> tuple[task_of.Task, Answering]:
   pixels = task_of.pixels(**c.pixels, setting=c.data.setting)
   task = task_of.prepare(c.data.name, c.data.setting, c.data.dir)
   encoder = LXMERT(len(task.answers), task.tokenizer.get_vocab_size(), task.length, **c.model.to_dict())
-  return task, Answering(encoder, pixels, blind=c.blind)
+  return task, Answering(encoder, pixels, c.place, c.blind)
 
 
 def run(c, args, build=build) -> None:
@@ -44,7 +45,9 @@ def run(c, args, build=build) -> None:
   launch = train.Launch(c.parallel.how, c.data.images)
   rate = optim.schedule(c.optim.schedule, c.optim.lr, c.optim.steps, c.optim.warmup)
   tx = optim.build(c.optim.name, rate, clip=c.optim.clip, decay=c.optim.decay, b2=c.optim.b2, eps=c.optim.eps)
-  parts = dict(forward=train.forward_of(model), objective=task_of.objective(c.objective, task))
+  parts = dict(
+    forward=train.forward_of(model), objective=task_of.objective(c.objective, task), augment=task_of.augment(task)
+  )
   step = launch.compile_step(functools.partial(train.train_step, tx=tx, micro_batches=c.optim.micro_batches, **parts))
   eval_step = launch.compile_eval(functools.partial(train.eval_step, **parts))
   evaluate = lambda split: task_of.evaluate(task, split, eval_step, variables(state), launch, c.eval.images)

@@ -4,20 +4,28 @@ N images a step, K questions an image, B = N * K rows, M names of metrics, A ans
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from tokenizers import Tokenizer
 
-from mmjax import objectives, train
+from mmjax import masking, objectives, train
 from mmjax.data import easy_vqa, encode, sort_of_clevr, tokens
 from mmjax.data.pipeline import Source, eval_batches, load
 from mmjax.encoders.image import ConvGrid, Patches
 from mmjax.errors import UserError, nearest
 
 OBJECTIVES = {'answers': objectives.answers, 'soft_answers': objectives.soft_answers}
+PRETRAINING = 'lxmert_pretraining'  # the objective of the setting 'statements'
+RIVALS = (
+  ('yes', 'no'),
+  ('square', 'circle'),
+  ('0', '1', '2', '3', '4', '5'),
+)  # answers that could stand for one another
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,36 +55,58 @@ class Task:
   @property
   def membership(self) -> np.ndarray:
     """Which metrics a question type counts for: bool [T,M]."""
-    row = lambda kind: [True, *(kind in kinds for kinds in self.groups.values()), *(kind == t for t in self.question_types)]
+    row = lambda kind: [
+      True,
+      *(kind in kinds for kinds in self.groups.values()),
+      *(kind == t for t in self.question_types),
+    ]
     return np.array([row(kind) for kind in self.question_types])
 
 
 def prepare(name: str, setting: str, folder: str) -> Task:
-  """The task of that name. Raises UserError for an unknown one, or a setting that it does not have."""
+  """The task of that name, in the setting 'regions', 'pixels' or 'statements' (regions, and answers in the text).
+
+  Raises UserError for an unknown name, and for a setting that it does not have.
+  """
   if name == 'sort_of_clevr':
-    data, builder, splits, questions = sort_of_clevr, sort_of_clevr.SortOfClevr, ('test200', 'test2000'), 20
+    data, builder, tests = sort_of_clevr, sort_of_clevr.SortOfClevr, ('test200', 'test2000')
+    settings, questions = ('regions', 'pixels', 'statements'), 2 * sort_of_clevr.QUESTIONS
   elif name == 'easy_vqa':
-    data, builder, splits, questions = easy_vqa, easy_vqa.EasyVqa, ('test',), easy_vqa.MOST_QUESTIONS
+    data, builder, tests = easy_vqa, easy_vqa.EasyVqa, ('test',)
+    settings, questions = ('pixels',), easy_vqa.MOST_QUESTIONS
   else:
     raise UserError(f'data.name: found {name!r}{nearest(name, ("sort_of_clevr", "easy_vqa"))}')
-  settings = ('regions', 'pixels') if name == 'sort_of_clevr' else ('pixels',)
   if setting not in settings:
-    raise UserError(f'data.setting: found {setting!r}, {name} has {" and ".join(settings)}{nearest(setting, settings)}')
-  tokenizer = tokens.build(data.SENTENCES)
+    raise UserError(f'data.setting: found {setting!r}, {name} has {", ".join(settings)}{nearest(setting, settings)}')
+  sentences, length = data.SENTENCES, data.LENGTH + (setting == 'statements')
+  tokenizer = tokens.build((*sentences, *data.ANSWERS))
   if setting == 'regions':
-    encoder = encode.regions(tokenizer, data.SENTENCES, data.LENGTH)
+    encoder = encode.regions(tokenizer, sentences, length)
+  elif setting == 'pixels':
+    encoder = encode.pixels(tokenizer, sentences, length, questions)
   else:
-    encoder = encode.pixels(tokenizer, data.SENTENCES, data.LENGTH, questions)
-  sources = {split: load(builder, split, folder or None) for split in ('train', 'validation', *splits)}
+    encoder = encode.statements(tokenizer, sentences, data.ANSWERS, length)
+  splits = {split: load(builder, split, folder or None) for split in ('train', 'validation', *tests)}
   return Task(
-    name, setting, sources, encoder, tokenizer, data.LENGTH, questions, data.ANSWERS, data.QUESTION_TYPES, data.GROUPS
+    name, setting, splits, encoder, tokenizer, length, questions, data.ANSWERS, data.QUESTION_TYPES, data.GROUPS
   )
+
+
+def augment(task: Task) -> train.Augment | None:
+  """The masks of pre-training in the setting 'statements', nothing otherwise."""
+  if task.setting != 'statements':
+    return None
+  kind = {answer: n for n, kinds in enumerate(RIVALS) for answer in kinds}
+  rivals = np.array([[a != b and kind[a] == kind[b] for b in task.answers] for a in task.answers])
+  mask = task.tokenizer.token_to_id('[MASK]')
+  vocab = task.tokenizer.get_vocab_size()
+  return functools.partial(masking.lxmert, mask=mask, special=len(tokens.SPECIAL), vocab=vocab, rivals=rivals)
 
 
 def pixels(kind: str, channels: tuple[int, ...], patch: int, setting: str) -> ConvGrid | Patches | None:
   """What stands in for regions: 'grid' or 'patches' in the setting 'pixels', 'none' where regions are given."""
-  if (kind == 'none') != (setting == 'regions') or kind not in ('none', 'grid', 'patches'):
-    wanted = "'none'" if setting == 'regions' else "'grid' or 'patches'"
+  if (kind == 'none') != (setting != 'pixels') or kind not in ('none', 'grid', 'patches'):
+    wanted = "'grid' or 'patches'" if setting == 'pixels' else "'none'"
     raise UserError(f'pixels.kind: found {kind!r} in setting {setting!r}, expected {wanted}')
   if kind == 'grid':
     return ConvGrid(tuple(channels))
@@ -85,13 +115,17 @@ def pixels(kind: str, channels: tuple[int, ...], patch: int, setting: str) -> Co
 
 def objective(name: str, task: Task) -> train.Objective:
   """The objective of that name, on rows: what the batch says per image and question is flattened to B rows."""
+  if (name == PRETRAINING) != (task.setting == 'statements'):
+    raise UserError(f"objective: found {name!r} in setting {task.setting!r}; {PRETRAINING!r} goes with 'statements'")
+  if name == PRETRAINING:
+    return lambda out, batch, axis=None: objectives.lxmert_pretraining(out, batch['labels'], axis)
   if name not in OBJECTIVES:
-    raise UserError(f'objective: found {name!r}{nearest(name, OBJECTIVES)}')
+    raise UserError(f'objective: found {name!r}{nearest(name, (*OBJECTIVES, PRETRAINING))}')
   score, membership = OBJECTIVES[name], task.membership
 
   def on_rows(out, batch, axis=None):
     rows = {key: batch[key].reshape(-1) for key in ('answer', 'weight')}
-    kinds = jax.numpy.asarray(membership)[batch['question_type'].reshape(-1)]
+    kinds = jnp.asarray(membership)[batch['question_type'].reshape(-1)]
     return score(out, rows | {'question_type': kinds}, axis)
 
   return on_rows
@@ -100,11 +134,14 @@ def objective(name: str, task: Task) -> train.Objective:
 def named(mean: Mapping[str, np.ndarray], task: Task) -> dict[str, float]:
   """Divided metric sums under their names; those that nothing counted for are left out."""
   flat = {name: float(value) for name, value in mean.items() if name != 'accuracy'}
-  flat |= dict(zip(task.metric_names, (float(a) for a in mean['accuracy']), strict=True))
+  if 'accuracy' in mean:
+    flat |= dict(zip(task.metric_names, (float(a) for a in mean['accuracy']), strict=True))
   return {name: value for name, value in flat.items() if not np.isnan(value)}
 
 
-def evaluate(task: Task, split: str, step: Callable, variables: Mapping, launch: train.Launch, images: int) -> dict[str, float]:
+def evaluate(
+  task: Task, split: str, step: Callable, variables: Mapping, launch: train.Launch, images: int
+) -> dict[str, float]:
   """Loss and accuracies of one pass over a split, on the launch's devices."""
   batches = eval_batches(task.splits[split], task.encode, images=images)
   return named(train.divide([step(variables, launch.put(batch)) for batch in batches]), task)
@@ -114,4 +151,3 @@ def fresh_variables(model: nn.Module, task: Task, seed: int) -> Mapping:
   """The model's variables before training, on one image's questions."""
   example = {name: np.asarray(value)[None] for name, value in task.encode(task.splits['train'][0]).items()}
   return jax.jit(lambda key: model.init({'params': key}, example, train=False))(jax.random.key(seed))
-

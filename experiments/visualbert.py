@@ -25,7 +25,7 @@ def build(c) -> tuple[task_of.Task, Answering]:
   pixels = task_of.pixels(**c.pixels, setting=c.data.setting)
   task = task_of.prepare(c.data.name, c.data.setting, c.data.dir)
   encoder = VisualBERT(len(task.answers), task.tokenizer.get_vocab_size(), task.length, **c.model.to_dict())
-  return task, Answering(encoder, pixels, place=c.place, blind=c.blind)
+  return task, Answering(encoder, pixels, c.place, c.blind)
 
 
 run = functools.partial(lxmert.run, build=build)  # the loop is LXMERT's, line by line; the model alone is another

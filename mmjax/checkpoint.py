@@ -25,7 +25,7 @@ from mmjax.errors import UserError
 from mmjax.workdir import write_atomic
 
 MANIFEST = 'manifest.json'
-SMALL = 1 << 20   # bytes; files up to here are hashed when the folder is opened, larger ones when they are restored
+SMALL = 1 << 20  # bytes; files up to here are hashed when the folder is opened, larger ones when they are restored
 
 # Orbax logs the traceback of an error in its background threads and then raises it; raised once is enough.
 logging.getLogger('absl').addFilter(lambda record: record.levelno < logging.ERROR or 'orbax' not in record.pathname)
@@ -47,12 +47,17 @@ class Checkpoints:
     for step in _steps(self._folder):
       self._discard_if(step, fault(self._folder / str(step), SMALL))
     policies = ocp.checkpoint_managers
-    self._manager = ocp.CheckpointManager(self._folder, options=ocp.CheckpointManagerOptions(
-      best_fn=_score,   # makes Orbax store the score; what is kept is the policy's business
-      preservation_policy=policies.AnyPreservationPolicy(
-        [policies.LatestN(2), policies.BestN(get_metric_fn=_score, n=1)])))
+    self._manager = ocp.CheckpointManager(
+      self._folder,
+      options=ocp.CheckpointManagerOptions(
+        best_fn=_score,  # makes Orbax store the score; what is kept is the policy's business
+        preservation_policy=policies.AnyPreservationPolicy(
+          [policies.LatestN(2), policies.BestN(get_metric_fn=_score, n=1)]
+        ),
+      ),
+    )
     self._background = concurrent.futures.ThreadPoolExecutor(1, 'checkpoint_manifest')
-    self._sealing = None   # the future of the manifest that is being written
+    self._sealing = None  # the future of the manifest that is being written
 
   def __enter__(self):
     return self
@@ -76,8 +81,8 @@ class Checkpoints:
       raise UserError(f'cannot save step {step} below the newer checkpoint {newest} in {self._folder}')
     score = float((metrics or {}).get(self._metric, math.nan))
     items = ocp.args.Composite(
-      state=ocp.args.StandardSave(state),
-      extra=ocp.args.JsonSave({'extra': extra or {}, 'layout': layout(state)}))
+      state=ocp.args.StandardSave(state), extra=ocp.args.JsonSave({'extra': extra or {}, 'layout': layout(state)})
+    )
     with _disk_errors(self._folder):
       self._manager.save(step, args=items, metrics={'score': score} if math.isfinite(score) else {}, force=True)
     self._sealing = self._background.submit(self._seal, step)
@@ -123,7 +128,7 @@ class Checkpoints:
       self._manager.close()
 
   def _seal(self, step):
-    self._manager.wait_until_finished()   # the files are final only after Orbax's commit
+    self._manager.wait_until_finished()  # the files are final only after Orbax's commit
     folder = self._folder / str(step)
     files = {name: [os.path.getsize(folder / name), _digest(folder / name)] for name in _files(folder)}
     body = json.dumps({'step': step, 'files': files}, indent=1)
@@ -182,8 +187,10 @@ def check_layout(saved, wanted, folder):
   if differ:
     name = differ[0]
     more = f' (and {len(differ) - 1} more)' if len(differ) > 1 else ''
-    raise UserError(f'checkpoint {folder} does not fit this model: {name} is {saved.get(name, "absent")} there, '
-                    f'{wanted.get(name, "absent")} here{more}')
+    raise UserError(
+      f'checkpoint {folder} does not fit this model: {name} is {saved.get(name, "absent")} there, '
+      f'{wanted.get(name, "absent")} here{more}'
+    )
 
 
 def sha256(tree):

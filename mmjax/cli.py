@@ -233,16 +233,38 @@ def _page(default, spec, values, modes, flags, doc):
     ('--config=FILE:VARIANT', f'numbers of the experiment (default {default})'),
     ('--config.KEY=VALUE', 'changes one of them, keys are below'),
     ('--mode=MODE', f'{", ".join(modes)} (default {modes[0]})'),
-    *((f'--{name}=VALUE', f'{text} (default {default!r})' if default != '' else text)
-      for name, (default, text) in flags.items()),
-    ('--help', 'this page')]
+    *(
+      (f'--{name}=VALUE', f'{text} (default {default!r})' if default != '' else text)
+      for name, (default, text) in flags.items()
+    ),
+    ('--help', 'this page'),
+  ]
   start = f'{program} --workdir=DIR'
-  examples = [start, *(f'{start} --config={path}:{name}{number}' for name in list(variants)[-1:]),
-              *(f'{start} --mode={mode}' for mode in modes[1:])]
-  return '\n'.join([
-    doc.strip(), '', 'Usage', f'  {start} [flags]', '', 'Flags', *_columns(table), '',
-    f'Variants of {path}', *_columns(variants.items()), '', f'Keys of {spec}', *_columns(keys.items()), '',
-    'Examples', *(f'  {line}' for line in examples)]).strip()
+  examples = [
+    start,
+    *(f'{start} --config={path}:{name}{number}' for name in list(variants)[-1:]),
+    *(f'{start} --mode={mode}' for mode in modes[1:]),
+  ]
+  return '\n'.join(
+    [
+      doc.strip(),
+      '',
+      'Usage',
+      f'  {start} [flags]',
+      '',
+      'Flags',
+      *_columns(table),
+      '',
+      f'Variants of {path}',
+      *_columns(variants.items()),
+      '',
+      f'Keys of {spec}',
+      *_columns(keys.items()),
+      '',
+      'Examples',
+      *(f'  {line}' for line in examples),
+    ]
+  ).strip()
 
 
 def _columns(rows):

@@ -2,7 +2,7 @@
 
 import difflib
 
-FEW = 6   # this many choices are listed in full
+FEW = 6  # this many choices are listed in full
 
 
 class UserError(ValueError):

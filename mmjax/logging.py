@@ -16,10 +16,10 @@ from tensorboardX.proto.summary_pb2 import Summary
 
 from mmjax.workdir import naming, write_atomic
 
-SHOWN = ('loss', 'accuracy')   # metrics that have a place in the progress line
-BAR_SECONDS = 0.5              # between two drawings on a terminal
-LINE_SECONDS = 30              # between two lines where stderr is a file or a pipe
-FLUSH_SECONDS = 10             # between two flushes of the TensorBoard file
+SHOWN = ('loss', 'accuracy')  # metrics that have a place in the progress line
+BAR_SECONDS = 0.5  # between two drawings on a terminal
+LINE_SECONDS = 30  # between two lines where stderr is a file or a pipe
+FLUSH_SECONDS = 10  # between two flushes of the TensorBoard file
 
 
 class Logger:
@@ -36,10 +36,18 @@ class Logger:
     self._total, self._batch = total, batch
     self._bar = None
     if sys.stderr.isatty():
-      self._bar = tqdm.tqdm(total=total, initial=start, file=sys.stderr, dynamic_ncols=True, leave=True,
-                            bar_format='{n:,}/{total:,} {percentage:3.0f}%|{bar}|{desc}')
-    self._marks = collections.deque(maxlen=30)   # of (seconds, step), for the speed; without the step that compiles
-    self._due = 0.0   # monotonic seconds
+      self._bar = tqdm.tqdm(
+        total=total,
+        initial=start,
+        file=sys.stderr,
+        dynamic_ncols=True,
+        leave=True,
+        bar_format='{n:,}/{total:,} {percentage:3.0f}%|{bar}|{desc}',
+      )
+    self._marks: collections.deque[tuple[float, int]] = collections.deque(
+      maxlen=30
+    )  # of (seconds, step), for the speed; without the step that compiles
+    self._due = 0.0  # monotonic seconds
     _cut_back(self._path, start, self.say)
     self._file = open(self._path, 'a', encoding='utf-8')
     self._board = _Board(self._path.with_name('tensorboard'), start)
@@ -72,8 +80,8 @@ class Logger:
   def progress(self, step, metrics):
     """Shows where the run is: step, loss, accuracy, examples/s, time left. Cheap enough to call at each step.
 
-    metrics: a function without arguments that gives {name: number}, of which loss and accuracy are shown. It is called, and
-    may wait for the device, only when something is drawn: twice a second on a terminal, else a line each 30 seconds.
+    metrics: a function without arguments that gives {name: number}, of which loss and accuracy are shown. Called, at the
+    cost of a wait for the device, only when something is drawn: twice a second on a terminal, else every 30 seconds.
     """
     now = time.monotonic()
     if now < self._due and (self._bar is None or step < self._total):
@@ -129,8 +137,10 @@ def device_line():
   """One line: platform, kind, number of devices and processes, jax version. Starts the backend."""
   device, count, processes = jax.devices()[0], jax.device_count(), jax.process_count()
   kind = '' if device.device_kind == device.platform else f' ({device.device_kind})'
-  return (f'{device.platform}{kind}, {count} device{"s" * (count > 1)}, {processes} process{"es" * (processes > 1)}, '
-          f'jax {jax.__version__}')
+  return (
+    f'{device.platform}{kind}, {count} device{"s" * (count > 1)}, {processes} process{"es" * (processes > 1)}, '
+    f'jax {jax.__version__}'
+  )
 
 
 class _Board:
@@ -143,8 +153,8 @@ class _Board:
   def __init__(self, folder, start):
     folder.mkdir(exist_ok=True)
     self._folder, self._flushed = folder, time.monotonic()
-    self._events = EventsWriter(str(folder / 'events'), f'.{time.time_ns()}')   # two runs may begin in one second
-    purge = start + 1 if start else 0   # what TensorBoard shows of an earlier part of this run ends here
+    self._events = EventsWriter(str(folder / 'events'), f'.{time.time_ns()}')  # two runs may begin in one second
+    purge = start + 1 if start else 0  # what TensorBoard shows of an earlier part of this run ends here
     self._add(Event(step=purge, wall_time=time.time(), session_log=SessionLog(status=SessionLog.START)))
 
   def write(self, step, scalars):

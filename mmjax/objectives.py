@@ -1,8 +1,8 @@
 """Objectives: what is learnt, as sums and counts. `train.train_step` alone divides.
 
 An objective is a function (out, batch, axis=None) -> (losses, metrics):
-  losses  {name: (sum, count, weight)}; what is minimised is the total of weight * sum / count, where sum and count run over
-          all devices and micro-batches. A count depends on the batch only. `axis` names the mapped axis, None for none.
+  losses  {name: (sum, count, weight)}; minimised is the total of weight * sum / count, where sum and count run over all
+          devices and micro-batches. A count depends on the batch only. `axis` names the mapped axis, None for none.
   metrics {name: (sum, count)}, divided likewise; numbers or vectors.
 
 B rows, L text, R regions, F features, V vocabulary, A answers, T question types.
@@ -22,7 +22,7 @@ cross_entropy = optax.softmax_cross_entropy_with_integer_labels
 
 
 def answer_metrics(scores: jax.Array, batch: Batch) -> Metrics:
-  """Accuracy of scores [B,A] against batch['answer'] [B] int, one number for each of the T types: (right [T], asked [T]).
+  """Accuracy of scores [B,A] against batch['answer'] [B] int, one for each of T types: (right [T], asked [T]).
 
   batch['question_type'] [B,T] bool says which type each row is of; batch['weight'] [B] float leaves rows out (0).
   """

@@ -57,7 +57,7 @@ def bert_adam(
 def build(
   name: str, rate: optax.Schedule, *, clip: float, decay: float, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
 ) -> optax.GradientTransformation:
-  """Clipping by the global norm (0 for none), then the optimiser: 'adamw' (decay on `kernels`) or 'bert_adam' (on all)."""
+  """Clipping by global norm (0: none), then 'adamw' (decay on `kernels`) or 'bert_adam' (decay on all)."""
   if name not in OPTIMISERS:
     raise UserError(f'optim.name: found {name!r}, expected one of {OPTIMISERS}{nearest(name, OPTIMISERS)}')
   if name == 'adamw':

@@ -1,4 +1,4 @@
-"""What a training loop needs besides the step: a place for compiled programs, a window of metrics, a check of the state."""
+"""What a loop needs besides the step: a place for compiled programs, a window of metrics, a check of the state."""
 
 import os
 import time
@@ -14,7 +14,7 @@ from mmjax.train import State, divide
 
 
 def keep_compiled() -> None:
-  """Keeps compiled programs on disk, so that the same command starts in seconds: $JAX_COMPILATION_CACHE_DIR or ~/.cache."""
+  """Keeps compiled programs on disk, for a fast next start: $JAX_COMPILATION_CACHE_DIR or ~/.cache."""
   folder = os.environ.get('JAX_COMPILATION_CACHE_DIR') or Path.home() / '.cache' / 'mmjax' / 'compiled'
   jax.config.update('jax_compilation_cache_dir', str(folder))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
@@ -55,7 +55,7 @@ def stop_if_not_finite(state: State, batch_of: Callable[[int], Mapping[str, np.n
     return
   step = int(state.step)
   file = workdir / f'not_finite_step_{step + 1}.npz'
-  np.savez_compressed(file, **batch_of(step))
+  np.savez_compressed(file, allow_pickle=False, **batch_of(step))
   folder = workdir / 'checkpoints'
   newest = max((int(f.name) for f in folder.glob('*') if f.name.isdigit()), default=None)
   raise RunError(

@@ -23,9 +23,8 @@ AXIS = 'data'
 LAUNCHERS = ('jit', 'pmap')
 
 
-@flax.struct.dataclass
-class State:
-  """All that a step changes. `finite` is False from the first update that was not, which was not applied, nor any after it."""
+class State(flax.struct.PyTreeNode):
+  """All that a step changes. `finite` is False from the first update that is not: neither it nor any later is applied."""
 
   step: jax.Array
   params: Any
@@ -37,7 +36,9 @@ class State:
 class Forward(Protocol):
   """Runs the model on a batch: variables -> (outputs, updated collections)."""
 
-  def __call__(self, variables: Mapping, batch: Batch, *, train: bool, key: jax.Array | None) -> tuple[Batch, Mapping]: ...
+  def __call__(
+    self, variables: Mapping, batch: Batch, *, train: bool, key: jax.Array | None
+  ) -> tuple[Batch, Mapping]: ...
 
 
 def forward_of(model: nn.Module) -> Forward:
@@ -52,12 +53,13 @@ def forward_of(model: nn.Module) -> Forward:
   return forward
 
 
+Augment = Callable[[Batch, jax.Array], Batch]
 Objective = Callable[..., tuple[Losses, Metrics]]
 
 
 def init(variables: Mapping, tx: optax.GradientTransformation) -> State:
   """The state before the first step, from the model's fresh (or loaded) variables."""
-  collections, params = flax.core.pop(variables, 'params')
+  collections, params = flax.core.pop(dict(variables), 'params')
   return State(jnp.zeros((), jnp.int32), params, tx.init(params), collections, jnp.ones((), bool))
 
 
@@ -69,20 +71,22 @@ def train_step(
   forward: Forward,
   tx: optax.GradientTransformation,
   objective: Objective,
+  augment: Augment | None = None,
   micro_batches: int = 1,
   axis: str | None = None,
 ) -> tuple[State, Metrics]:
   """One update. Pure; global view when axis is None (jit), per-device view otherwise (pmap).
 
+  augment: (batch, key) -> batch, drawn anew at each step, such as the masks of a pre-training task.
   batch: arrays with equal leading axis, cut into micro_batches whose gradients are added. Losses are divided by their
   counts over all devices and micro-batches together. Returns the new state and metric sums {name: (sum, count)}:
   'loss', the objective's losses as 'loss/<name>' where there are several, its metrics, and 'gradient_norm'.
   """
   grads, metrics, collections = gradients(
-    state, batch, key, forward=forward, objective=objective, micro_batches=micro_batches, axis=axis
+    state, batch, key, forward=forward, objective=objective, augment=augment, micro_batches=micro_batches, axis=axis
   )
   norm = optax.global_norm(grads)
-  loss_sum, loss_count = metrics['loss']
+  loss_sum, _ = metrics['loss']
   finite = state.finite & jnp.isfinite(norm) & jnp.isfinite(loss_sum)
   updates, opt_state = tx.update(grads, state.opt_state, state.params)
   new = State(state.step + 1, optax.apply_updates(state.params, updates), opt_state, collections, finite)
@@ -97,6 +101,7 @@ def gradients(
   *,
   forward: Forward,
   objective: Objective,
+  augment: Augment | None = None,
   micro_batches: int = 1,
   axis: str | None = None,
 ) -> tuple[Any, Metrics, Any]:
@@ -105,16 +110,16 @@ def gradients(
   key = jax.random.fold_in(key, state.step)
   if axis:
     key = jax.random.fold_in(key, lax.axis_index(axis))
-  rows = len(jax.tree.leaves(batch)[0])
+  if augment:
+    batch = augment(batch, jax.random.fold_in(key, micro_batches))  # 0 ... micro_batches - 1 are the dropout keys
+  rows = min(len(a) for a in jax.tree.leaves(batch))
   if rows % micro_batches:
-    raise UserError(f'micro_batches: found {micro_batches} for {rows} rows a device, expected a divisor')
-  micro = jax.tree.map(lambda a: a.reshape(micro_batches, rows // micro_batches, *a.shape[1:]), batch)
+    raise UserError(f'micro_batches: found {micro_batches} for {rows} images a device, expected a divisor')
+  micro = jax.tree.map(lambda a: a.reshape(micro_batches, len(a) // micro_batches, *a.shape[1:]), batch)
 
   def counts(batch):
     """The losses' counts: they do not depend on the outputs, of which only the shapes are made."""
-    out, _ = jax.eval_shape(
-      lambda: forward({'params': state.params, **state.collections}, batch, train=True, key=key)
-    )
+    out, _ = jax.eval_shape(lambda: forward({'params': state.params, **state.collections}, batch, train=True, key=key))
     losses, _ = objective(jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), out), batch, axis)
     return {name: jnp.asarray(count, jnp.float32) for name, (_, count, _) in losses.items()}
 
@@ -149,8 +154,21 @@ def gradients(
   return grads, {'loss': (sum(parts.values()), jnp.ones(()))} | several | metrics, collections
 
 
-def eval_step(variables: Mapping, batch: Batch, *, forward: Forward, objective: Objective, axis: str | None = None) -> Metrics:
-  """Metric sums of one batch, 'loss' among them, without dropout."""
+def eval_step(
+  variables: Mapping,
+  batch: Batch,
+  *,
+  forward: Forward,
+  objective: Objective,
+  augment: Augment | None = None,
+  axis: str | None = None,
+) -> Metrics:
+  """Metric sums of one batch, without dropout: 'loss/<name>' of each loss, and the objective's metrics.
+
+  augment, if any, gets the same key for every batch, so that evaluations can be compared.
+  """
+  if augment:
+    batch = augment(batch, jax.random.key(0))
   out, _ = forward(variables, batch, train=False, key=None)
   losses, metrics = objective(out, batch, axis)
   sums = {f'loss/{name}': (weight * value, count) for name, (value, count, weight) in losses.items()} | metrics
@@ -158,7 +176,7 @@ def eval_step(variables: Mapping, batch: Batch, *, forward: Forward, objective: 
 
 
 def divide(sums: Sequence[Metrics]) -> dict[str, np.ndarray]:
-  """Metric sums of many steps -> their means; those of parts of a loss also added up as 'loss'. NaN where nothing counts."""
+  """Metric sums of many steps -> means, parts of a loss also added up as 'loss'. NaN where nothing counts."""
   host = jax.device_get(sums)
   mean = {}
   for name in host[0]:
@@ -173,8 +191,8 @@ def divide(sums: Sequence[Metrics]) -> dict[str, np.ndarray]:
 class Launch:
   """How steps run on devices: 'jit' over a mesh (global view) or 'pmap' (per-device view). The same pure functions.
 
-  Both keep the state without a device axis, so that checkpoints are the same. `rows` of a global batch must be a multiple
-  of the number of devices. Raises UserError for an unknown launcher and for rows that do not divide.
+  Both keep the state without a device axis, so that checkpoints are the same. `rows` (images of a global batch)
+  must be a multiple of the devices. Raises UserError for an unknown launcher and for rows that do not divide.
   """
 
   def __init__(self, how: str, rows: int, devices: Sequence[jax.Device] | None = None):
@@ -198,7 +216,7 @@ class Launch:
     return jax.device_put(state, self.replicated)
 
   def compile_step(self, step: Callable[..., tuple[State, Metrics]]) -> Callable[..., tuple[State, Metrics]]:
-    """train_step with all keywords but `axis` bound -> (state, batch, key) -> (state, metric sums); the state is donated."""
+    """train_step with all keywords but `axis` bound -> (state, batch, key) -> (state, sums); the state is donated."""
     if self.how == 'jit':
       return jax.jit(step, donate_argnums=0, out_shardings=self.replicated)
     return jax.pmap(

@@ -11,9 +11,9 @@ import threading
 
 from mmjax.errors import UserError
 
-FREE = ('log.', 'parallel.')   # keys that may change between the parts of one run: they do not change its result
+FREE = ('log.', 'parallel.')  # keys that may change between the parts of one run: they do not change its result
 
-_locks = {}                    # {pathlib.Path: file descriptor}, open for as long as this process lives
+_locks = {}  # {pathlib.Path: file descriptor}, open for as long as this process lives
 
 
 @contextlib.contextmanager
@@ -88,8 +88,9 @@ def _lock(path):
     holder = os.pread(handle, 200, 0).decode(errors='replace').strip() or 'unknown'
     os.close(handle)
     if error.errno in (errno.EAGAIN, errno.EACCES):
-      raise UserError(f'workdir {path} is in use by another run ({holder}); wait for it, or take another workdir'
-                      ) from error
+      raise UserError(
+        f'workdir {path} is in use by another run ({holder}); wait for it, or take another workdir'
+      ) from error
     raise
   os.ftruncate(handle, 0)
   os.pwrite(handle, f'process {os.getpid()} on {socket.gethostname()}\n'.encode(), 0)
@@ -115,13 +116,14 @@ def _keep_config(path, config):
     old = json.loads(path.read_text())
   except ValueError as error:
     raise UserError(f'{path} is not readable as JSON ({error}); remove it, or take another workdir') from error
-  before, now = flatten(old), flatten(json.loads(text))   # through JSON on both sides: a tuple is a list there
+  before, now = flatten(old), flatten(json.loads(text))  # through JSON on both sides: a tuple is a list there
   differ = [key for key in sorted(before | now) if _shown(before, key) != _shown(now, key)]
   fixed = [key for key in differ if not key.startswith(FREE)]
   if fixed:
     changes = ', '.join(f'{key} was {_shown(before, key)}, now {_shown(now, key)}' for key in fixed)
-    raise UserError(f'workdir {path.parent} belongs to another config: {changes}; '
-                    'go back to the old values, or take another workdir')
+    raise UserError(
+      f'workdir {path.parent} belongs to another config: {changes}; go back to the old values, or take another workdir'
+    )
   if differ:
     write_atomic(path, text)
 

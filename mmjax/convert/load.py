@@ -34,7 +34,9 @@ def read(folder: str | Path) -> tuple[nn.Module, list[Row], int, dict[str, np.nd
   for name, other in tied.items():
     if not np.array_equal(tensors.pop(name), tensors[other]):
       raise UserError(f'{folder}: {name} differs from {other}, expected one table under two names')
-  kind = config['architectures'][0] if 'architectures' in config else 'LXRTPretraining' if 'x_layers' in config else 'none'
+  kind = (
+    config['architectures'][0] if 'architectures' in config else 'LXRTPretraining' if 'x_layers' in config else 'none'
+  )
   if kind not in FAMILIES:
     raise UserError(f'{folder}: found class {kind!r}, expected one of {tuple(FAMILIES)}{nearest(kind, FAMILIES)}')
   return *FAMILIES[kind](config), tensors

@@ -24,13 +24,18 @@ class Row:
   def layers(self, ours: str, theirs: str, repeats: int) -> 'Row':
     """The same row once a layer: `theirs` holds '{n}' for the layer's index."""
     return Row(
-      f'{ours}/{self.ours}', tuple(f'{theirs.format(n=n)}.{self.theirs[0]}' for n in range(repeats)), self.transposed, True
+      f'{ours}/{self.ours}',
+      tuple(f'{theirs.format(n=n)}.{self.theirs[0]}' for n in range(repeats)),
+      self.transposed,
+      True,
     )
 
   def below(self, ours: str, theirs: str) -> 'Row':
     """The same row with a prefix on either side ('' for none)."""
     join = lambda prefix, name, mark: f'{prefix}{mark}{name}' if prefix else name
-    return Row(join(ours, self.ours, '/'), tuple(join(theirs, t, '.') for t in self.theirs), self.transposed, self.stacked)
+    return Row(
+      join(ours, self.ours, '/'), tuple(join(theirs, t, '.') for t in self.theirs), self.transposed, self.stacked
+    )
 
 
 def dense(ours: str, theirs: str) -> list[Row]:
@@ -75,7 +80,9 @@ def bert_layer(owner: str) -> list[Row]:
   ]
 
 
-def from_theirs(rows: Iterable[Row], tensors: Mapping[str, np.ndarray], expected: Mapping, ignored: Iterable[str] = ()) -> dict:
+def from_theirs(
+  rows: Iterable[Row], tensors: Mapping[str, np.ndarray], expected: Mapping, ignored: Iterable[str] = ()
+) -> dict:
   """Published tensors -> nested parameters, every one of both sides accounted for.
 
   expected: the model's parameters (or their shapes), nested. Raises UserError that lists all that is missing, left

@@ -80,5 +80,5 @@ class EasyVqa(tfds.core.GeneratorBasedBuilder):
         asked[i].append((sentence, QUESTION_TYPES.index(question_type(sentence)), ANSWERS.index(answer)))
     for i in ids:
       sentences, types, answers = zip(*asked[i])
-      yield i, {'image': np.asarray(Image.open(paths[i])), 'question': sentences, 'question_type': np.int32(types),
-                'answer': np.int32(answers)}
+      yield i, {'image': np.asarray(Image.open(paths[i])), 'question': sentences, 'question_type': np.array(types, np.int32),
+                'answer': np.array(answers, np.int32)}

@@ -27,6 +27,18 @@ def regions(tokenizer, sentences, length):
   return encode
 
 
+def statements(tokenizer, sentences, answers, length):
+  """`regions` for pre-training. Adds 'statement' int32 [K,A,L]: each question followed by each of the answers."""
+  plain = regions(tokenizer, sentences, length)
+  said = [f'{sentence} {answer}' for sentence in sentences for answer in answers]
+  table = tokens.encode(tokenizer, said, length).reshape(len(sentences), len(answers), length)
+  row = {sentence.encode(): i for i, sentence in enumerate(sentences)}
+
+  def encode(example):
+    return plain(example) | {'statement': table[[row[sentence] for sentence in example['question']]]}
+  return encode
+
+
 def region_features(crops):
   """Crops uint8 [...,R,11,11,3] -> float32 [...,R,363] in -1..1."""
   return crops.reshape(*crops.shape[:-3], -1) * np.float32(2 / 255) - np.float32(1)

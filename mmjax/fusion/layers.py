@@ -1,6 +1,6 @@
 """Layers whose attention edges are data: a schedule (fusion/schedule.py) says which stream reads which.
 
-B batch, N questions or texts an image (a row of t) may share one v with, Q queries, K keys, D width, H heads, C head size.
+B batch, N repeats of a group, Q queries, K keys, D width, H heads, C head size.
 """
 
 from collections.abc import Mapping
@@ -88,8 +88,14 @@ class FusionLayer(nn.Module):
       given = lambda source: (entry if source.entry else x)[source.stream]
       read = {Source(i.reader) for i in sub.items if i.sources} | {s for i in sub.items for s in i.sources}
       normed = {s: given(s) if post else owner[s.stream].norm(given(s)) for s in sorted(read, key=str)}
-      keys = {s: (owner[s.stream].split(owner[s.stream].key(normed[s])), owner[s.stream].split(owner[s.stream].value(normed[s])))
-              for i in sub.items for s in i.sources}
+      keys = {
+        s: (
+          owner[s.stream].split(owner[s.stream].key(normed[s])),
+          owner[s.stream].split(owner[s.stream].value(normed[s])),
+        )
+        for i in sub.items
+        for s in i.sources
+      }
       y = dict(x)
       for item in sub.items:
         mine = owner[item.reader]
@@ -97,7 +103,13 @@ class FusionLayer(nn.Module):
           query = mine.split(mine.query(normed[Source(item.reader)]))
           k, v = (jnp.concatenate(part, 1) for part in zip(*(keys[s] for s in item.sources), strict=True))
           values, weights = attend(
-            query, k, v, _mask(item, x, mask, edge_mask), bias=_bias(item, x, bias), masking=self.masking, dropout=drop_weights
+            query,
+            k,
+            v,
+            _mask(item, x, mask, edge_mask),
+            bias=_bias(item, x, bias),
+            masking=self.masking,
+            dropout=drop_weights,
           )
           self.keep(MAPS, f'sub{n}/{edge(item)}', weights)
           y[item.reader] = x[item.reader] + drop(mine.out(rearrange(values, 'B Q H C -> B Q (H C)')))
@@ -122,8 +134,14 @@ class FusionLayer(nn.Module):
     """stream -> its weights in this sub-layer."""
     shapes = self.head_shapes(sub)
     owner = lambda stream, called: Owner(
-      per_stream(self.width, stream, 'width'), *shapes[stream], per_stream(self.mlp, stream, 'mlp'), self.eps,
-      self.activation, self.mlp_dropout, self.init_std, name=f'{name}_{called}',
+      per_stream(self.width, stream, 'width'),
+      *shapes[stream],
+      per_stream(self.mlp, stream, 'mlp'),
+      self.eps,
+      self.activation,
+      self.mlp_dropout,
+      self.init_std,
+      name=f'{name}_{called}',
     )
     if not sub.tied:
       return {stream: owner(stream, stream) for stream in sub.streams}
@@ -141,8 +159,10 @@ class FusionLayer(nn.Module):
       for stream in (item.reader, *(source.stream for source in item.sources)):
         wanted = sub.shape or own[item.reader]
         if item.sources and shapes.setdefault(stream, wanted) != wanted:
-          raise UserError(f"schedule '{sub}': stream {stream!r} is read with head shapes {shapes[stream]} and {wanted}, "
-                          'expected one (a word HxC sets it for the sub-layer)')
+          raise UserError(
+            f"schedule '{sub}': stream {stream!r} is read with head shapes {shapes[stream]} and {wanted}, "
+            'expected one (a word HxC sets it for the sub-layer)'
+          )
     return own | shapes
 
 
@@ -165,7 +185,9 @@ def _mask(item: Item, x: Streams, mask: Streams, edge_mask: Streams) -> jax.Arra
   rows = max((m.shape[1] for part in parts for m in part), default=1)
   batch = x[item.reader].shape[0]
   every = [jnp.ones((batch, rows, x[s.stream].shape[1]), bool) for s in item.sources]
-  return jnp.concatenate([one & part[0] & part[-1] if part else one for one, part in zip(every, parts, strict=True)], -1)
+  return jnp.concatenate(
+    [one & part[0] & part[-1] if part else one for one, part in zip(every, parts, strict=True)], -1
+  )
 
 
 def _bias(item: Item, x: Streams, bias: Streams) -> jax.Array | None:
@@ -221,8 +243,19 @@ class FusionStack(nn.Module):
     for g, group in enumerate(plan.groups):
       x, *rest = given = _meet(group, *given)
       layer = partial(
-        FusionLayer, group, self.width, self.heads, self.mlp, self.norm, self.eps, self.activation, self.dropout,
-        self.attention_dropout, self.mlp_dropout, self.masking, self.init_std,
+        FusionLayer,
+        group,
+        self.width,
+        self.heads,
+        self.mlp,
+        self.norm,
+        self.eps,
+        self.activation,
+        self.dropout,
+        self.attention_dropout,
+        self.mlp_dropout,
+        self.masking,
+        self.init_std,
       )
       step = lambda module, x, rest=rest: module(x, *rest, train=train)
       step = nn.remat(step, prevent_cse=not self.scan) if self.remat else step
@@ -243,7 +276,9 @@ class FusionStack(nn.Module):
 
 def _meet(group: Group, x: Streams, mask: Streams, edge_mask: Streams, bias: Streams):
   """Repeats the rows of the streams that this group lets meet, up to those of the largest; all else stays."""
-  meeting = {s for sub in group.subs for i in sub.items if i.sources for s in (i.reader, *(src.stream for src in i.sources))}
+  meeting = {
+    s for sub in group.subs for i in sub.items if i.sources for s in (i.reader, *(src.stream for src in i.sources))
+  }
   linked = any(source.stream != i.reader for sub in group.subs for i in sub.items for source in i.sources)
   rows = max((len(x[s]) for s in meeting), default=0)
   if not linked or all(len(x[s]) == rows for s in meeting):
@@ -254,7 +289,12 @@ def _meet(group: Group, x: Streams, mask: Streams, edge_mask: Streams, bias: Str
   fill = lambda a: jnp.repeat(a, rows // len(a), axis=0) if len(a) > 1 else a
   own = lambda given: {name: fill(a) if name in meeting else a for name, a in given.items()}
   along = lambda given: {name: fill(a) if name[0] in meeting else a for name, a in given.items()}
-  return {s: jnp.repeat(a, rows // len(a), axis=0) if s in meeting else a for s, a in x.items()}, own(mask), along(edge_mask), along(bias)
+  return (
+    {s: jnp.repeat(a, rows // len(a), axis=0) if s in meeting else a for s, a in x.items()},
+    own(mask),
+    along(edge_mask),
+    along(bias),
+  )
 
 
 def unroll(params: Mapping, schedule: Schedule) -> dict:

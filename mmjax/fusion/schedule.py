@@ -50,7 +50,9 @@ class Sub:
   shape: tuple[int, int] | None = None  # (heads, head size)
 
   def __str__(self):
-    words = ['tied'] * self.tied + ['noffn'] * (not self.ffn) + ([f'{self.shape[0]}x{self.shape[1]}'] if self.shape else [])
+    words = (
+      ['tied'] * self.tied + ['noffn'] * (not self.ffn) + ([f'{self.shape[0]}x{self.shape[1]}'] if self.shape else [])
+    )
     return ' '.join([*map(str, self.items), *words])
 
   @property
@@ -169,7 +171,7 @@ class _Parser:
     if 'noffn' in words and not all(item.sources for item in items):
       self.fail(start, "an item without '<' beside 'noffn', which does nothing", "an item as 't<v'")
     if shape and (min(shape) < 1 or not any(item.sources for item in items)):
-      self.fail(start, f"head shape {shape[0]}x{shape[1]}", "at least 1x1, and an item with '<'")
+      self.fail(start, f'head shape {shape[0]}x{shape[1]}', "at least 1x1, and an item with '<'")
     return Sub(tuple(items), 'tied' in words, 'noffn' not in words, shape)
 
   def item(self) -> Item:

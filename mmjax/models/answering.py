@@ -17,9 +17,9 @@ class Answering(nn.Module):
   """batch: 'question' [N,K,L] int (0 = padding), 'regions' [N,R,F] and 'boxes' [N,R,4], or 'image' [N,h,w,3] uint8.
 
   encoder: called as (text, text_mask, regions, boxes, train=), such as LXMERT or VisualBERT. pixels: what makes regions
-  and boxes of a bare image; None where they are given. place: where not 0, boxes times this number are part of the
-  features, for an encoder that reads no boxes of its own (as in VisualBERT's Flickr30k configuration). blind: regions and boxes are
-  zeros, which leaves the question alone to answer by.
+  and boxes of a bare image; None where they are given. place: where not 0, boxes (in -1..1 times this number) are part
+  of the features, for an encoder that reads no boxes of its own (as in VisualBERT's Flickr30k configuration). blind:
+  regions and boxes are zeros, which leaves the question alone to answer by.
   Returns the encoder's outputs for B = N * K rows, among them 'answers' [B,A], and the 'boxes' [N,R,4] it saw.
   """
 
@@ -34,7 +34,7 @@ class Answering(nn.Module):
     else:
       regions, boxes = self.pixels(batch['image'], train=train)
     if self.place:
-      regions = jnp.concatenate([regions, self.place * boxes], -1)
+      regions = jnp.concatenate([regions, self.place * (2 * boxes - 1)], -1)
     if self.blind:
       regions, boxes = jnp.zeros_like(regions), jnp.zeros_like(boxes)
     text = rearrange(batch['question'], 'N K L -> (N K) L')

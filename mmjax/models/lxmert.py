@@ -14,7 +14,6 @@ sub-layer and one at the end of each stream), geometry=True (a bias from box geo
 from collections.abc import Mapping
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
 from mmjax.encoders.regions import BoxGeometry, RegionEmbed
@@ -68,8 +67,10 @@ class LXMERT(nn.Module):
     train: bool,
   ) -> dict[str, jax.Array]:
     width, eps, init_std = self.width, self.eps, self.init_std
-    words = TextEmbed(  # section 2.1, word-level sentence embeddings; the code's padding_idx=0 stands on all three tables
-      self.vocab, self.positions, self.types, width, eps, self.dropout, 0, 0, 0, init_std, name='text'
+    words = (
+      TextEmbed(  # section 2.1, word-level sentence embeddings; the code's padding_idx=0 stands on all three tables
+        self.vocab, self.positions, self.types, width, eps, self.dropout, 0, 0, 0, init_std, name='text'
+      )
     )
     x = {
       't': words(text, types, train=train),
@@ -80,8 +81,20 @@ class LXMERT(nn.Module):
     if self.geometry:
       bias['v<v'] = BoxGeometry(per_stream(self.heads, 'v', 'heads'), name='geometry')(boxes)
     x = FusionStack(  # section 2.2: object-relationship, language and cross-modality encoders are the schedule
-      self.schedule, width, self.heads, self.mlp, self.norm, eps, 'gelu', self.dropout, self.attention_dropout,
-      masking=self.masking, init_std=init_std, scan=self.scan, remat=self.remat, name='encoder',
+      self.schedule,
+      width,
+      self.heads,
+      self.mlp,
+      self.norm,
+      eps,
+      'gelu',
+      self.dropout,
+      self.attention_dropout,
+      masking=self.masking,
+      init_std=init_std,
+      scan=self.scan,
+      remat=self.remat,
+      name='encoder',
     )(x, mask, bias=bias, train=train)
     if self.norm == 'pre':
       x = {s: nn.LayerNorm(epsilon=eps, name=f'{s}_norm')(x[s]) for s in x}

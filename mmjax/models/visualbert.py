@@ -102,7 +102,7 @@ class VisualBERT(nn.Module):
     text: jax.Array,
     text_mask: jax.Array,
     regions: jax.Array,
-    boxes: jax.Array | None = None,
+    boxes: jax.Array | None = None,  # read by geometry=True only
     regions_mask: jax.Array | None = None,
     alignment: jax.Array | None = None,
     types: jax.Array | None = None,
@@ -112,16 +112,37 @@ class VisualBERT(nn.Module):
   ) -> dict[str, jax.Array]:
     kernel_init = nn.initializers.normal(self.init_std)
     x = VisualEmbed(
-      self.vocab, self.positions, self.types, self.width, self.eps, self.dropout, self.word_padding, self.init_std,
+      self.vocab,
+      self.positions,
+      self.types,
+      self.width,
+      self.eps,
+      self.dropout,
+      self.word_padding,
+      self.init_std,
       name='embed',
     )(text, regions, alignment, types, region_types, train=train)
     mask = {'t': text_mask} | ({} if regions_mask is None else {'v': regions_mask})
     bias = {}
     if self.geometry:
+      if boxes is None:
+        raise ValueError('geometry=True: found no boxes, expected [N,R,4]')
       bias['v<v'] = BoxGeometry(per_stream(self.heads, 'v', 'heads'), name='geometry')(boxes)
     x = FusionStack(
-      self.schedule, self.width, self.heads, self.mlp, self.norm, self.eps, 'gelu', self.dropout, self.attention_dropout,
-      masking=self.masking, init_std=self.init_std, scan=self.scan, remat=self.remat, name='encoder',
+      self.schedule,
+      self.width,
+      self.heads,
+      self.mlp,
+      self.norm,
+      self.eps,
+      'gelu',
+      self.dropout,
+      self.attention_dropout,
+      masking=self.masking,
+      init_std=self.init_std,
+      scan=self.scan,
+      remat=self.remat,
+      name='encoder',
     )(x, mask, bias=bias, train=train)
     if self.norm == 'pre':
       norm = nn.LayerNorm(epsilon=self.eps, name='norm')

@@ -1,6 +1,5 @@
 """Runs the stored oracle cases: the peer's weights and inputs in, every one of its outputs compared."""
 
-import json
 from pathlib import Path
 
 import jax
@@ -42,18 +41,31 @@ def _lxmert(model, variables, given, rows):
   authors = 'pos' in given
 
   def run(params, regions_mask):
-    return model.apply({'params': params}, ids, mask, regions, boxes, regions_mask, types, train=False, mutable=[MAPS, STATES])
+    return model.apply(
+      {'params': params}, ids, mask, regions, boxes, regions_mask, types, train=False, mutable=[MAPS, STATES]
+    )
 
   def loss(params):
     out, _ = run(params, None if authors else seen)
     if not authors:
-      losses, _ = answers(out, {'answer': given['labels'], 'question_type': np.ones((3, 1), bool), 'weight': np.ones(3)})
+      losses, _ = answers(
+        out, {'answer': given['labels'], 'question_type': np.ones((3, 1), bool), 'weight': np.ones(3)}
+      )
     else:
-      losses, _ = lxmert_pretraining(out, {
-        'word_label': given['masked_lm_labels'], 'matched': given['matched_label'], 'answer': given['ans'], 'weight': np.ones(3),
-        **{f'{ours}{part}': given[f'obj_labels.{theirs}.{n}'] for ours, theirs in (('object', 'obj'), ('attribute', 'attr'),
-           ('feature', 'feat')) for n, part in enumerate(('', '_weight'))},
-      })  # fmt: skip
+      losses, _ = lxmert_pretraining(
+        out,
+        {
+          'word_label': given['masked_lm_labels'],
+          'matched': given['matched_label'],
+          'answer': given['ans'],
+          'weight': np.ones(3),
+          **{
+            f'{ours}{part}': given[f'obj_labels.{theirs}.{n}']
+            for ours, theirs in (('object', 'obj'), ('attribute', 'attr'), ('feature', 'feat'))
+            for n, part in enumerate(('', '_weight'))
+          },
+        },
+      )
     parts = {name: weight * total / count for name, (total, count, weight) in losses.items()}
     return sum(parts.values()), parts
 
@@ -74,11 +86,20 @@ def _lxmert(model, variables, given, rows):
   if authors:
     plain, _ = run(variables['params'], None)
     order = ('words', 'matched', 'objects', 'attributes', 'features', 'answers')
-    ours |= {f'{part}{name}': which[key] for part, which in (('', plain), ('masked_', out))
-             for name, key in (('lang', 't'), ('visn', 'v'), ('pooled', 'pooled'))}  # fmt: skip
-    ours |= {'lm_scores': plain['words'], 'matched_scores': plain['matched'], 'answer_score': plain['answers'],
-             'obj_head.obj': plain['objects'], 'obj_head.attr': plain['attributes'], 'obj_head.feat': plain['features'],
-             'losses': jnp.stack([parts[name] for name in order])[None]}  # fmt: skip
+    ours |= {
+      f'{part}{name}': which[key]
+      for part, which in (('', plain), ('masked_', out))
+      for name, key in (('lang', 't'), ('visn', 'v'), ('pooled', 'pooled'))
+    }
+    ours |= {
+      'lm_scores': plain['words'],
+      'matched_scores': plain['matched'],
+      'answer_score': plain['answers'],
+      'obj_head.obj': plain['objects'],
+      'obj_head.attr': plain['attributes'],
+      'obj_head.feat': plain['features'],
+      'losses': jnp.stack([parts[name] for name in order])[None],
+    }
   return ours
 
 
@@ -88,9 +109,18 @@ def _visualbert(model, variables, given, rows):
 
   def run(params):
     return model.apply(
-      {'params': params}, given['input_ids'], mask, given['visual_embeds'], None, seen, given.get('image_text_alignment'),
-      given['token_type_ids'], given['visual_token_type_ids'], train=False, mutable=[MAPS, STATES],
-    )  # fmt: skip
+      {'params': params},
+      given['input_ids'],
+      mask,
+      given['visual_embeds'],
+      None,
+      seen,
+      given.get('image_text_alignment'),
+      given['token_type_ids'],
+      given['visual_token_type_ids'],
+      train=False,
+      mutable=[MAPS, STATES],
+    )
 
   def loss(params):  # HuggingFace's: KL divergence, 'batchmean'
     logp = jax.nn.log_softmax(run(params)[0]['answers'])
@@ -99,10 +129,17 @@ def _visualbert(model, variables, given, rows):
 
   out, captured = run(variables['params'])
   maps, states = captured[MAPS]['encoder']['group0'], captured[STATES]['encoder']['group0']
-  ours = {f'attentions.{n}': np.concatenate([t, v], 2) for n, (t, v) in enumerate(zip(maps['sub0/t<tv'], maps['sub0/v<tv'], strict=True))}
+  ours = {
+    f'attentions.{n}': np.concatenate([t, v], 2)
+    for n, (t, v) in enumerate(zip(maps['sub0/t<tv'], maps['sub0/v<tv'], strict=True))
+  }
   hidden = [np.concatenate([t, v], 1) for t, v in zip(states['t'], states['v'], strict=True)]
   ours |= {f'hidden_states.{n + 1}': h for n, h in enumerate(hidden)}
-  ours |= {'last_hidden_state': hidden[-1], 'pooler_output': out['pooled'], 'hidden_states.0': _embedded(model, variables, given)}
+  ours |= {
+    'last_hidden_state': hidden[-1],
+    'pooler_output': out['pooled'],
+    'hidden_states.0': _embedded(model, variables, given),
+  }
   if model.num_answers:
     (ours['loss'], ours['logits']), grads = jax.value_and_grad(loss, has_aux=True)(variables['params'])
     ours |= {f'grad::{name}': g for name, g in to_theirs(rows, grads).items()}
@@ -110,9 +147,16 @@ def _visualbert(model, variables, given, rows):
 
 
 def _embedded(model, variables, given):
-  embed = VisualEmbed(model.vocab, model.positions, model.types, model.width, model.eps, word_padding=model.word_padding)
+  embed = VisualEmbed(
+    model.vocab, model.positions, model.types, model.width, model.eps, word_padding=model.word_padding
+  )
   x = embed.apply(
-    {'params': variables['params']['embed']}, given['input_ids'], given['visual_embeds'], given.get('image_text_alignment'),
-    given['token_type_ids'], given['visual_token_type_ids'], train=False,
-  )  # fmt: skip
+    {'params': variables['params']['embed']},
+    given['input_ids'],
+    given['visual_embeds'],
+    given.get('image_text_alignment'),
+    given['token_type_ids'],
+    given['visual_token_type_ids'],
+    train=False,
+  )
   return np.concatenate([x['t'], x['v']], 1)

@@ -1,4 +1,4 @@
-"""Parity with the published code, case by case: float32, matmul precision 'highest', stored weights, inputs, outputs."""
+"""Parity with the published code, case by case: float32, matmul precision 'highest', weights and outputs stored."""
 
 import json
 
