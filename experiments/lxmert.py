@@ -14,6 +14,7 @@ if __name__ == '__main__':
 
 import functools
 import time
+from typing import Any
 
 import jax
 
@@ -45,13 +46,12 @@ def run(c, args, build=build) -> None:
   launch = train.Launch(c.parallel.how, c.data.images)
   rate = optim.schedule(c.optim.schedule, c.optim.lr, c.optim.steps, c.optim.warmup)
   tx = optim.build(c.optim.name, rate, clip=c.optim.clip, decay=c.optim.decay, b2=c.optim.b2, eps=c.optim.eps)
-  parts = dict(
+  parts: dict[str, Any] = dict(
     forward=train.forward_of(model), objective=task_of.objective(c.objective, task), augment=task_of.augment(task)
   )
   step = launch.compile_step(functools.partial(train.train_step, tx=tx, micro_batches=c.optim.micro_batches, **parts))
   eval_step = launch.compile_eval(functools.partial(train.eval_step, **parts))
-  evaluate = lambda split: task_of.evaluate(task, split, eval_step, variables(state), launch, c.eval.images)
-  variables = lambda state: {'params': state.params, **state.collections}
+  evaluate = lambda split, state: task_of.evaluate(task, split, eval_step, state.variables, launch, c.eval.images)
   batches_from = lambda first: train_batches(
     task.splits['train'], task.encode, images=c.data.images, seed=c.seed, start=first * c.data.images
   )
@@ -61,13 +61,15 @@ def run(c, args, build=build) -> None:
   with Checkpoints(workdir) as checkpoints, cli.Signals() as signals:
     state, _, start = checkpoints.restore(state) or (state, {}, 0)
     if args.mode == 'predict':
-      return showing.predict(task, model, variables(state), args, start, c.title)
+      return showing.predict(task, model, state.variables, args, start, c.title)
     with Logger(workdir, total=steps, start=start, batch=c.data.images * task.questions) as log:
       log.say(f'{parameter_table(state.params)}\n{device_line()}')
       if start:
         log.say(f'going on from step {start:,}')
       if args.mode == 'eval':
-        return showing.finish(c, task, model, variables(state), {s: evaluate(s) for s in task.tests}, workdir, began)
+        return showing.finish(
+          c, task, model, state.variables, {s: evaluate(s, state) for s in task.tests}, workdir, began
+        )
       with prefetch(batches_from(start), launch.put) as batches:
         window = runs.Window(c.data.images * task.questions)
         for done in range(start + 1, steps + 1):
@@ -78,17 +80,17 @@ def run(c, args, build=build) -> None:
             log.write(done, 'train', task_of.named(window.close(batches.waited), task) | {'lr': rate(done - 1)})
           if done % c.eval.every == 0 or done == steps or signals.term:
             runs.stop_if_not_finite(state, lambda at: next(batches_from(at)), workdir)
-            scores = evaluate('validation')
+            scores = evaluate('validation', state)
             log.write(done, 'validation', scores)
             checkpoints.save(done, state, {'example': done * c.data.images}, scores)
           if signals.term:
             checkpoints.wait()
             raise cli.Preempted(f'saved step {done:,} of {steps:,} in {workdir}; the same command goes on from there')
-      results = {split: evaluate(split) for split in task.tests}
+      results = {split: evaluate(split, state) for split in task.tests}
       for split, scores in results.items():
         log.write(steps, split, scores)
       log.write(steps, 'final', {'parameters_sha256': sha256(state.params)})
-  showing.finish(c, task, model, variables(state), results, workdir, began)
+  showing.finish(c, task, model, state.variables, results, workdir, began)
 
 
 if __name__ == '__main__':

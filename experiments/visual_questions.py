@@ -5,6 +5,7 @@ N images a step, K questions an image, B = N * K rows, M names of metrics, A ans
 
 import dataclasses
 import functools
+import types
 from collections.abc import Callable, Mapping
 
 import jax
@@ -68,6 +69,9 @@ def prepare(name: str, setting: str, folder: str) -> Task:
 
   Raises UserError for an unknown name, and for a setting that it does not have.
   """
+  data: types.ModuleType
+  tests: tuple[str, ...]
+  settings: tuple[str, ...]
   if name == 'sort_of_clevr':
     data, builder, tests = sort_of_clevr, sort_of_clevr.SortOfClevr, ('test200', 'test2000')
     settings, questions = ('regions', 'pixels', 'statements'), 2 * sort_of_clevr.QUESTIONS
@@ -98,7 +102,7 @@ def augment(task: Task) -> train.Augment | None:
     return None
   kind = {answer: n for n, kinds in enumerate(RIVALS) for answer in kinds}
   rivals = np.array([[a != b and kind[a] == kind[b] for b in task.answers] for a in task.answers])
-  mask = task.tokenizer.token_to_id('[MASK]')
+  mask = tokens.SPECIAL.index('[MASK]')
   vocab = task.tokenizer.get_vocab_size()
   return functools.partial(masking.lxmert, mask=mask, special=len(tokens.SPECIAL), vocab=vocab, rivals=rivals)
 

@@ -120,7 +120,8 @@ class Logger:
 
 def parameter_table(params):
   """Table of a pytree of arrays or jax.ShapeDtypeStruct, grouped to depth 2: name, count, share."""
-  groups, size = collections.Counter(), 0
+  groups: collections.Counter[str] = collections.Counter()
+  size = 0
   for path, leaf in jax.tree_util.tree_leaves_with_path(params):
     groups[jax.tree_util.keystr(path[:2], simple=True, separator='/')] += math.prod(leaf.shape)
     size += math.prod(leaf.shape) * leaf.dtype.itemsize

@@ -5,6 +5,7 @@ N images, K texts an image, B = N * K rows, L text, R regions, F features, A ans
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mmjax.objectives import Batch
 
@@ -29,7 +30,7 @@ def masked_words(
   return jnp.where(chosen, shown, text), jnp.where(chosen, text, NOTHING)
 
 
-def lxmert(batch: Batch, key: jax.Array, *, mask: int, special: int, vocab: int, rivals: jax.Array) -> Batch:
+def lxmert(batch: Batch, key: jax.Array, *, mask: int, special: int, vocab: int, rivals: np.ndarray) -> Batch:
   """LXMERT's five pre-training tasks on questions with answers (Tan and Bansal 2019, section 3.1).
 
   batch: 'question' int [N,K,L] and 'statement' int [N,K,A,L], the question followed by each of the A answers; 'answer'

@@ -9,12 +9,13 @@ B rows, L text, R regions, F features, V vocabulary, A answers, T question types
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-Batch = Mapping[str, jax.Array]
+Batch = Mapping[str, Any]  # of arrays, or of such mappings
 Losses = dict[str, tuple[jax.Array, jax.Array, float]]
 Metrics = dict[str, tuple[jax.Array, jax.Array]]
 

@@ -32,6 +32,11 @@ class State(flax.struct.PyTreeNode):
   collections: Any  # mutable collections, such as batch statistics; {} for none
   finite: jax.Array
 
+  @property
+  def variables(self) -> dict:
+    """What the model is applied with."""
+    return {'params': self.params, **self.collections}
+
 
 class Forward(Protocol):
   """Runs the model on a batch: variables -> (outputs, updated collections)."""
