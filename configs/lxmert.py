@@ -44,14 +44,14 @@ def get_config(variant: str = 'sort_of_clevr') -> ConfigDict:
   c.pixels.kind = 'none'  # 'grid' (convolutions) or 'patches', where the setting is 'pixels'
   c.pixels.channels = (24, 24, 24, 24)  # of the convolutions, stride 2 each; 24 as in the Relation Network
   c.pixels.patch = 15
-  c.place = 40.0  # boxes times this stand among the features too, where they weigh about as much as the crops
+  c.place = 20.0  # boxes, in -1..1 times this, stand among the features too, where they weigh as much as the crops
   c.blind = False  # True hides the image from the model
 
   c.optim = ConfigDict()
   c.optim.name = 'adamw'
   c.optim.lr = 1e-3
   c.optim.schedule = 'cosine'
-  c.optim.steps = 5000
+  c.optim.steps = 6000
   c.optim.warmup = 500
   c.optim.clip = 1.0  # of the global norm
   c.optim.decay = 0.01
@@ -68,9 +68,11 @@ def get_config(variant: str = 'sort_of_clevr') -> ConfigDict:
   c.parallel = ConfigDict()
   c.parallel.how = 'jit'  # or 'pmap'
 
-  if variant == 'as_published':
+  if variant in ('as_published', 'base'):
     c.title = 'LXMERT'
     c.model.geometry = False
+  if variant == 'as_published':
+    c.optim.steps, c.optim.warmup = 16_000, 1000
   elif variant == 'pixels':
     c.title = 'LXMERT + box-geometry bias, on a CNN grid'
     c.data.setting, c.pixels.kind = 'pixels', 'grid'
@@ -81,6 +83,19 @@ def get_config(variant: str = 'sort_of_clevr') -> ConfigDict:
   elif variant == 'pretrain':
     c.title = 'LXMERT + box-geometry bias, pre-training'
     c.data.setting, c.objective, c.model.pretrain = 'statements', 'lxmert_pretraining', True
+  elif variant == 'base':  # section 3.3 of the paper and its code (src/lxrt, run/vqa_finetune.bash)
+    c.data.name, c.data.images = 'vqa_v2', 32
+    c.model.schedule = '9*[t<t] 5*[v<v] 5*[t<v v<t tied noffn; t<t v<v]'
+    c.model.width, c.model.heads, c.model.mlp = 768, 12, 3072
+    c.model.dropout = c.model.attention_dropout = 0.1
+    c.model.init_std, c.model.scan = 0.02, True
+    c.model.num_features = 2048
+    c.place = 0.0
+    c.objective = 'soft_answers'
+    c.optim.name, c.optim.lr, c.optim.schedule, c.optim.clip = 'bert_adam', 5e-5, 'linear', 5.0
+    c.optim.b2, c.optim.eps = 0.999, 1e-6
+    c.optim.steps = 4 * 443_757 // 32  # 4 epochs of VQA v2's training questions (the authors add most of validation)
+    c.optim.warmup = c.optim.steps // 10
   elif variant == 'tiny':
     c.optim.steps, c.optim.warmup, c.eval.every, c.log.every = 100, 10, 50, 10
   return c

@@ -22,4 +22,10 @@ def get_config(variant: str = 'sort_of_clevr') -> ConfigDict:
     del c.model[key]
   c.model.schedule = '4*[t<tv v<tv tied]'  # the paper's 12 layers made small
   c.model.answer_from = 'pooled'  # the paper reads VQA's answer off the last token but one
+  if variant == 'base':  # the authors' configs/vqa/fine-tune.json
+    c.model.schedule, c.model.answer_from = '12*[t<tv v<tv tied]', 'last'
+    c.data.images = 64
+    c.optim.lr, c.optim.clip = 2e-5, 0.25
+    c.optim.steps = 10 * 443_757 // 64  # 10 epochs
+    c.optim.warmup = c.optim.steps // 10
   return c

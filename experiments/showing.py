@@ -124,14 +124,10 @@ def print_table(content: Mapping) -> None:
 
 def departures(config: Mapping) -> str:
   """The departures from the paper that a config asks for, in words."""
-  said = {
-    'norm': 'pre-norm',
-    'geometry': 'box-geometry bias in the object encoder',
-    'box_bias': 'box projection with a random bias',
-  }
-  paper = {'norm': 'post', 'geometry': False, 'box_bias': 0.0}
-  found = [said[key] for key in said if key in config['model'] and config['model'][key] != paper[key]]
-  return ', '.join(found) or 'none'
+  said = {'norm': ('pre', 'pre-norm'), 'geometry': (True, 'a box-geometry bias on the attention between regions')}
+  return (
+    ', '.join(words for key, (value, words) in said.items() if config['model'][key] == value) or 'none but in sizes'
+  )
 
 
 def finish(c, task: Task, model: nn.Module, variables: Mapping, results: Mapping, workdir: Path, began: float) -> None:

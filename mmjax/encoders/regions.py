@@ -16,23 +16,19 @@ class RegionEmbed(nn.Module):
   """LXMERT's object embedding (Tan and Bansal 2019, eq. 1-3): the mean of two layer norms, then dropout.
 
   regions [B,R,F] float, boxes [B,R,4] float, x1 y1 x2 y2 in 0..1 -> [B,R,D].
-
-  box_bias: standard deviation with which the bias of the boxes' projection starts. At 0, the paper's, layer norm leaves
-  of a box only its direction (where x : y is, not how far), until the bias has grown.
   """
 
   width: int
   eps: float = 1e-12
   dropout: float = 0.1
   init_std: float = 0.02
-  box_bias: float = 0.0
 
   @nn.compact
   def __call__(self, regions: jax.Array, boxes: jax.Array, *, train: bool) -> jax.Array:
     dense = partial(nn.Dense, self.width, kernel_init=nn.initializers.normal(self.init_std))
     norm = partial(nn.LayerNorm, epsilon=self.eps)
     look = norm(name='feature_norm')(dense(name='feature')(regions))
-    place = norm(name='box_norm')(dense(bias_init=nn.initializers.normal(self.box_bias), name='box')(boxes))
+    place = norm(name='box_norm')(dense(name='box')(boxes))
     return nn.Dropout(self.dropout, deterministic=not train)((look + place) / 2)
 
 

@@ -7,8 +7,7 @@ B texts, N images (B a multiple of N: text b asks about image b // (B / N)), L t
 V vocabulary, A answers.
 
 Differs from the paper: nothing by default. Departures that can be asked for: norm='pre' (the norms before each
-sub-layer and one at the end of each stream), geometry=True (a bias from box geometry in the object encoder), box_bias
-(how the boxes' projection starts, see RegionEmbed).
+sub-layer and one at the end of each stream), geometry=True (a bias from box geometry in the object encoder).
 """
 
 from collections.abc import Mapping
@@ -46,7 +45,6 @@ class LXMERT(nn.Module):
   init_std: float = 0.02
   norm: str = 'post'
   geometry: bool = False
-  box_bias: float = 0.0
   pretrain: bool = False
   num_features: int = 2048  # F of the features to predict back (pre-training only)
   num_objects: int = 0
@@ -74,7 +72,7 @@ class LXMERT(nn.Module):
     )
     x = {
       't': words(text, types, train=train),
-      'v': RegionEmbed(width, eps, self.dropout, init_std, self.box_bias, name='regions')(regions, boxes, train=train),
+      'v': RegionEmbed(width, eps, self.dropout, init_std, name='regions')(regions, boxes, train=train),
     }
     mask = {'t': text_mask} | ({} if regions_mask is None else {'v': regions_mask})
     bias = {}
