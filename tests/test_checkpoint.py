@@ -35,11 +35,17 @@ class State:
 def make_state(seed=0, width=3):
   """A state with what optimisers and models put there: named tuples, empty parts, several dtypes, a nan."""
   keys = iter(jax.random.split(jax.random.key(seed), 4))
-  params = {'dense': {'kernel': jax.random.normal(next(keys), (4, width)),
-                      'bias': jax.random.normal(next(keys), (width,), jnp.bfloat16)},
-            'mask': jnp.array([True, False]), 'odd': jnp.array([jnp.nan, -0.0, jnp.inf])}
-  tx = optax.chain(optax.clip_by_global_norm(1.0), optax.masked(optax.adam(1e-3), {
-    'dense': True, 'mask': False, 'odd': False}))
+  params = {
+    'dense': {
+      'kernel': jax.random.normal(next(keys), (4, width)),
+      'bias': jax.random.normal(next(keys), (width,), jnp.bfloat16),
+    },
+    'mask': jnp.array([True, False]),
+    'odd': jnp.array([jnp.nan, -0.0, jnp.inf]),
+  }
+  tx = optax.chain(
+    optax.clip_by_global_norm(1.0), optax.masked(optax.adam(1e-3), {'dense': True, 'mask': False, 'odd': False})
+  )
   return State(jnp.int32(seed), params, tx.init(params), {'batch_stats': {}})
 
 
@@ -100,7 +106,7 @@ def test_keeps_the_latest_two_and_the_best(tmp_path):
   scores = {1: 0.3, 2: 0.9, 3: 0.5, 4: None, 5: float('nan'), 6: 0.9, 7: 0.1, 8: 0.2}
   wanted = {1: [1], 2: [1, 2], 3: [2, 3], 4: [2, 3, 4], 5: [2, 4, 5], 6: [5, 6], 7: [6, 7], 8: [6, 7, 8]}
   state = make_state()
-  for part in ((1, 2, 3), (4, 5, 6, 7), (8,)):   # the score survives a restart
+  for part in ((1, 2, 3), (4, 5, 6, 7), (8,)):  # the score survives a restart
     with Checkpoints(tmp_path, metric='recall') as checkpoints:
       for step in part:
         score = {} if scores[step] is None else {'recall': np.float32(scores[step]), 'loss': 1.0}
@@ -150,7 +156,7 @@ def test_a_flipped_byte_anywhere_is_noticed(two, tmp_path, capfd, monkeypatch, s
   monkeypatch.setattr(checkpoint, 'SMALL', small)
   for name in names:
     if small < 0 and name == 'metrics/metrics':
-      continue   # Orbax reads the metric of every step when it opens; it is always small
+      continue  # Orbax reads the metric of every step when it opens; it is always small
     folder = shutil.copytree(two, tmp_path / 'copy')
     path = folder / 'checkpoints' / '2' / name
     data = bytearray(path.read_bytes())
@@ -165,7 +171,7 @@ def test_every_byte_of_the_manifest_counts(copy):
   data = path.read_bytes()
   assert checkpoint.fault(path.parent) == ''
   for at in range(0, len(data), 7):
-    path.write_bytes(data[:at] + bytes([data[at] ^ 32]) + data[at + 1:])
+    path.write_bytes(data[:at] + bytes([data[at] ^ 32]) + data[at + 1 :])
     assert 'manifest.json' in checkpoint.fault(path.parent)
 
 
@@ -173,9 +179,16 @@ def data_file(folder):
   return max((folder / 'checkpoints' / '2' / 'state').rglob('*/d/*'), key=os.path.getsize)
 
 
-@pytest.mark.parametrize('damage', [
-  lambda path: path.write_bytes(path.read_bytes()[:-1]), lambda path: path.write_bytes(b''), lambda path: path.unlink(),
-  lambda path: path.write_bytes(path.read_bytes() + b'x')], ids=['cut', 'emptied', 'missing', 'longer'])
+@pytest.mark.parametrize(
+  'damage',
+  [
+    lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    lambda path: path.write_bytes(b''),
+    lambda path: path.unlink(),
+    lambda path: path.write_bytes(path.read_bytes() + b'x'),
+  ],
+  ids=['cut', 'emptied', 'missing', 'longer'],
+)
 def test_a_damaged_file(copy, capfd, damage):
   path = data_file(copy)
   damage(path)
@@ -210,19 +223,28 @@ def test_all_bad_is_none(copy, capfd):
   assert len(capfd.readouterr().err.splitlines()) == 2
 
 
-@pytest.mark.parametrize('change, words', [
-  (lambda state: state.replace(step=jnp.float32(0)), 'step is int32[] there, float32[] here'),
-  (lambda state: state.replace(params=state.params | {'mask': jnp.zeros(3, bool)}),
-   'params/mask is bool[2] there, bool[3] here'),
-  (lambda state: state.replace(params=state.params | {'new': jnp.zeros(3)}),
-   'params/new is absent there, float32[3] here'),
-  (lambda state: state.replace(params={}), 'params/dense/bias is bfloat16[3] there, absent here (and 3 more)'),
-  (lambda state: make_state(width=5), '(and 5 more)')], ids=['dtype', 'shape', 'new', 'absent', 'many'])
+@pytest.mark.parametrize(
+  'change, words',
+  [
+    (lambda state: state.replace(step=jnp.float32(0)), 'step is int32[] there, float32[] here'),
+    (
+      lambda state: state.replace(params=state.params | {'mask': jnp.zeros(3, bool)}),
+      'params/mask is bool[2] there, bool[3] here',
+    ),
+    (
+      lambda state: state.replace(params=state.params | {'new': jnp.zeros(3)}),
+      'params/new is absent there, float32[3] here',
+    ),
+    (lambda state: state.replace(params={}), 'params/dense/bias is bfloat16[3] there, absent here (and 3 more)'),
+    (lambda state: make_state(width=5), '(and 5 more)'),
+  ],
+  ids=['dtype', 'shape', 'new', 'absent', 'many'],
+)
 def test_another_template_is_a_user_error(copy, change, words):
   with pytest.raises(UserError) as caught:
     restored(copy, change(make_state()))
   assert words in str(caught.value) and '\n' not in str(caught.value)
-  assert kept(copy) == [1, 2]   # nothing is wrong with the checkpoints
+  assert kept(copy) == [1, 2]  # nothing is wrong with the checkpoints
 
 
 def test_leaves_that_are_no_arrays_are_refused(tmp_path):
@@ -236,7 +258,7 @@ def test_state_may_be_donated_right_after_save(tmp_path):
   state = {'a': jnp.arange(1 << 20, dtype=jnp.float32).reshape(1024, 1024), 'b': jnp.ones(1 << 18)}
   with Checkpoints(tmp_path) as checkpoints:
     for number in range(1, 4):
-      want = sha256(jax.tree.map(jnp.copy, state))   # of a copy: numpy's view of a buffer keeps it from being donated
+      want = sha256(jax.tree.map(jnp.copy, state))  # of a copy: numpy's view of a buffer keeps it from being donated
       checkpoints.save(number, state)
       state = step(state)
       state = step(state)
@@ -253,7 +275,7 @@ def test_save_does_not_wait_for_the_disk(tmp_path, monkeypatch):
 
   monkeypatch.setattr(checkpoint, 'write_atomic', slow)
   with Checkpoints(tmp_path) as checkpoints:
-    checkpoints.save(1, make_state())   # would wait for ever if the manifest were written by this thread
+    checkpoints.save(1, make_state())  # would wait for ever if the manifest were written by this thread
     go.set()
     checkpoints.wait()
     assert checkpoint.fault(tmp_path / 'checkpoints' / '1') == ''
@@ -261,11 +283,17 @@ def test_save_does_not_wait_for_the_disk(tmp_path, monkeypatch):
 
 def run(code, *args, **environment):
   environment = os.environ | {'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(ROOT)} | environment
-  return subprocess.run([sys.executable, '-c', code, *map(str, args)], cwd=ROOT, env=environment, text=True,
-                        capture_output=True, timeout=120)
+  return subprocess.run(
+    [sys.executable, '-c', code, *map(str, args)],
+    cwd=ROOT,
+    env=environment,
+    text=True,
+    capture_output=True,
+    timeout=120,
+  )
 
 
-KILLED = '''
+KILLED = """
 import os, signal, sys
 from tests.test_checkpoint import make_state
 from mmjax import checkpoint
@@ -274,7 +302,7 @@ with checkpoint.Checkpoints(sys.argv[1]) as checkpoints:
   checkpoints.wait()
   checkpoint.write_atomic = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
   checkpoints.save(2, make_state(2), {'example': 20})
-'''
+"""
 
 
 def test_killed_between_commit_and_manifest(tmp_path, capfd):
@@ -283,7 +311,7 @@ def test_killed_between_commit_and_manifest(tmp_path, capfd):
   passed_over(tmp_path, capfd, 'unfinished')
 
 
-FULL = '''
+FULL = """
 import resource, sys
 import jax
 from mmjax.checkpoint import Checkpoints
@@ -298,10 +326,10 @@ with Checkpoints(sys.argv[1]) as checkpoints:
       checkpoints.wait()
     except OSError as error:
       print(type(error).__name__, error)
-'''
+"""
 
 
-@pytest.mark.parametrize('limit', [50_000, 30])   # the arrays do not fit; not even the metadata do
+@pytest.mark.parametrize('limit', [50_000, 30])  # the arrays do not fit; not even the metadata do
 def test_full_disk_is_an_oserror_in_the_main_thread(tmp_path, limit):
   result = run(FULL, tmp_path, limit)
   assert result.returncode == 0, result.stderr
@@ -313,7 +341,7 @@ def test_full_disk_is_an_oserror_in_the_main_thread(tmp_path, limit):
   assert kept(tmp_path) == [1] and not [name for name in os.listdir(tmp_path / 'checkpoints') if 'tmp' in name]
 
 
-DEVICES = '''
+DEVICES = """
 import sys
 import jax, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
@@ -328,7 +356,7 @@ with Checkpoints(sys.argv[1]) as checkpoints:
   print(step, extra['hash'] == sha256(state))
   state = jax.device_put({name: x + 1 for name, x in state.items()}, shardings)
   checkpoints.save(2, state, {'hash': sha256(state)})
-'''
+"""
 
 
 def test_from_one_device_to_eight_and_back(tmp_path):
@@ -344,8 +372,12 @@ def test_from_one_device_to_eight_and_back(tmp_path):
 
 def test_sha256_sees_names_dtypes_shapes_and_bits():
   tree = {'a': jnp.zeros(4), 'b': [jnp.ones((2, 2))]}
-  others = [{'a': jnp.zeros(4), 'c': [jnp.ones((2, 2))]}, {'a': jnp.zeros(4, jnp.int32), 'b': [jnp.ones((2, 2))]},
-            {'a': jnp.zeros((2, 2)), 'b': [jnp.ones((2, 2))]}, {'a': -jnp.zeros(4), 'b': [jnp.ones((2, 2))]}]
+  others = [
+    {'a': jnp.zeros(4), 'c': [jnp.ones((2, 2))]},
+    {'a': jnp.zeros(4, jnp.int32), 'b': [jnp.ones((2, 2))]},
+    {'a': jnp.zeros((2, 2)), 'b': [jnp.ones((2, 2))]},
+    {'a': -jnp.zeros(4), 'b': [jnp.ones((2, 2))]},
+  ]
   digests = {sha256(tree), *map(sha256, others)}
   assert len(digests) == 5
   assert sha256({'b': [np.ones((2, 2), 'f4')], 'a': np.zeros(4, 'f4')}) == sha256(tree)

@@ -15,7 +15,7 @@ from mmjax.errors import RunError, UserError
 
 ROOT = pathlib.Path(__file__).parent.parent
 
-CONFIG = '''
+CONFIG = """
 import ml_collections
 
 VARIANTS = {'base': 'as in the paper', 'tiny': 'two steps on a CPU'}
@@ -29,7 +29,7 @@ def get_config(variant='base'):
   c.model.heads = (12, 12)
   c.model.norm = ()
   return c
-'''
+"""
 
 
 @pytest.fixture
@@ -40,8 +40,14 @@ def folder(tmp_path, monkeypatch):
 
 
 def parse(*argv, **options):
-  options = dict(config='toy.py:base', modes=('train', 'eval', 'predict'),
-                 flags={'image': ('', 'a picture'), 'top': (5, 'answers shown')}) | options
+  options = (
+    dict(
+      config='toy.py:base',
+      modes=('train', 'eval', 'predict'),
+      flags={'image': ('', 'a picture'), 'top': (5, 'answers shown')},
+    )
+    | options
+  )
   return cli.parse(list(argv), **options)
 
 
@@ -52,18 +58,43 @@ def test_defaults(folder):
 
 
 def test_values_may_follow_the_flag_and_the_last_holds(folder):
-  config, args = parse('--workdir', 'a b', '--mode', 'eval', '--top=2', '--image', 'x=y.png', '--top', '-3',
-                       '--config', 'toy.py:tiny', '--config.seed', '7')
+  config, args = parse(
+    '--workdir',
+    'a b',
+    '--mode',
+    'eval',
+    '--top=2',
+    '--image',
+    'x=y.png',
+    '--top',
+    '-3',
+    '--config',
+    'toy.py:tiny',
+    '--config.seed',
+    '7',
+  )
   assert vars(args) == {'workdir': 'a b', 'mode': 'eval', 'image': 'x=y.png', 'top': -3}
   assert (config.name, config.seed) == ('tiny', 7)
 
 
-@pytest.mark.parametrize('text, key, value', [
-  ('1e-3', 'optim.lr', 1e-3), ('1', 'optim.lr', 1.0), ('-1', 'seed', -1), ('True', 'optim.nesterov', True),
-  ('12*[t<tv v<tv tied]', 'model.schedule', '12*[t<tv v<tv tied]'), ('3', 'model.schedule', '3'),
-  ('(0.5, 1)', 'optim.betas', (0.5, 1.0)), ('0.5,0.6,0.7', 'optim.betas', (0.5, 0.6, 0.7)),
-  ('[8]', 'model.heads', (8,)), ('("a",)', 'model.streams', ('a',)), ('(1,"x")', 'model.norm', (1, 'x')),
-  ('()', 'model.heads', ()), ('(("norm", 0.1),)', 'optim.decay', (('norm', 0.1),))])
+@pytest.mark.parametrize(
+  'text, key, value',
+  [
+    ('1e-3', 'optim.lr', 1e-3),
+    ('1', 'optim.lr', 1.0),
+    ('-1', 'seed', -1),
+    ('True', 'optim.nesterov', True),
+    ('12*[t<tv v<tv tied]', 'model.schedule', '12*[t<tv v<tv tied]'),
+    ('3', 'model.schedule', '3'),
+    ('(0.5, 1)', 'optim.betas', (0.5, 1.0)),
+    ('0.5,0.6,0.7', 'optim.betas', (0.5, 0.6, 0.7)),
+    ('[8]', 'model.heads', (8,)),
+    ('("a",)', 'model.streams', ('a',)),
+    ('(1,"x")', 'model.norm', (1, 'x')),
+    ('()', 'model.heads', ()),
+    ('(("norm", 0.1),)', 'optim.decay', (('norm', 0.1),)),
+  ],
+)
 def test_overrides_keep_the_type(folder, text, key, value):
   config, _ = parse('--workdir=w', f'--config.{key}={text}')
   for part in key.split('.'):
@@ -82,37 +113,41 @@ def test_the_config_is_locked(folder):
   assert dict(**config.model)['width'] == 768 and hash(config) is not None
 
 
-@pytest.mark.parametrize('argv, words', [
-  (['--wrokdir=w'], "unknown flag '--wrokdir'; did you mean '--workdir'?"),
-  (['--workdir=w', '--optim.lr=1'], 'config keys are set by --config.KEY=VALUE'),
-  (['--workdir=w', 'train'], "unexpected argument 'train'"),
-  (['--workdir'], '--workdir needs a value'),
-  (['--workdir', '--mode=eval'], '--workdir needs a value'),
-  (['--workdir='], '--workdir is empty'),
-  ([], '--workdir=DIR is missing'),
-  (['--workdir=w', '--mode=evla'], "unknown mode 'evla'; did you mean 'eval'?"),
-  (['--workdir=w', '--top=x'], "--top: found 'x', expected int such as 5"),
-  (['--workdir=w', '--config=toy.py:tyni'], "unknown variant 'tyni' of toy.py; did you mean 'tiny'?"),
-  (['--workdir=w', '--config=toy.py:'], "unknown variant '' of toy.py; choose from base, tiny"),
-  (['--workdir=w', '--config=tyo.py'], "config file 'tyo.py' not found"),
-  (['--workdir=w', '--config=empty.py'], 'empty.py has no get_config(variant)'),
-  (['--workdir=w', '--config=novariants.py'], 'has no VARIANTS'),
-  (['--workdir=w', '--config=dict.py'], 'returned a dict, expected an ml_collections.ConfigDict'),
-  (['--workdir=w', '--config=syntax.py'], 'config file syntax.py, line 2: '),
-  (['--workdir=w', '--config.optm.lr=1'], "unknown config key 'optm.lr'; did you mean 'optim.lr'?"),
-  (['--workdir=w', '--config.lr=1'], "unknown config key 'lr'; did you mean 'optim.lr'?"),
-  (['--workdir=w', '--config.model.widht=1'], "did you mean 'model.width'?"),
-  (['--workdir=w', '--config.optim.lr.x=1'], "unknown config key 'optim.lr.x'; did you mean 'optim.lr'?"),
-  (['--workdir=w', '--config.optim=1'], '--config.optim is a group; its keys are betas, decay, lr, nesterov'),
-  (['--workdir=w', '--config.=1'], "unknown config key ''"),
-  (['--workdir=w', '--config.optim.lr=abc'], "--config.optim.lr: found 'abc', expected float such as 0.0001"),
-  (['--workdir=w', '--config.seed=1.5'], "--config.seed: found '1.5', expected int such as 0"),
-  (['--workdir=w', '--config.optim.nesterov=1'], "--config.optim.nesterov: found '1', expected bool such as False"),
-  (['--workdir=w', '--config.model.heads=(1.5,)'], "expected tuple such as (12, 12)"),
-  (['--workdir=w', '--config.model.heads=(True,)'], "expected tuple such as (12, 12)"),
-  (['--workdir=w', '--config.model.heads=3'], "expected tuple such as (12, 12)"),
-  (['--workdir=w', '--config.model.heads=open("x")'], "expected tuple such as (12, 12)"),
-  (['--workdir=w', '--config.model.streams=(t,v)'], "expected tuple such as ('t', 'v')")])
+@pytest.mark.parametrize(
+  'argv, words',
+  [
+    (['--wrokdir=w'], "unknown flag '--wrokdir'; did you mean '--workdir'?"),
+    (['--workdir=w', '--optim.lr=1'], 'config keys are set by --config.KEY=VALUE'),
+    (['--workdir=w', 'train'], "unexpected argument 'train'"),
+    (['--workdir'], '--workdir needs a value'),
+    (['--workdir', '--mode=eval'], '--workdir needs a value'),
+    (['--workdir='], '--workdir is empty'),
+    ([], '--workdir=DIR is missing'),
+    (['--workdir=w', '--mode=evla'], "unknown mode 'evla'; did you mean 'eval'?"),
+    (['--workdir=w', '--top=x'], "--top: found 'x', expected int such as 5"),
+    (['--workdir=w', '--config=toy.py:tyni'], "unknown variant 'tyni' of toy.py; did you mean 'tiny'?"),
+    (['--workdir=w', '--config=toy.py:'], "unknown variant '' of toy.py; choose from base, tiny"),
+    (['--workdir=w', '--config=tyo.py'], "config file 'tyo.py' not found"),
+    (['--workdir=w', '--config=empty.py'], 'empty.py has no get_config(variant)'),
+    (['--workdir=w', '--config=novariants.py'], 'has no VARIANTS'),
+    (['--workdir=w', '--config=dict.py'], 'returned a dict, expected an ml_collections.ConfigDict'),
+    (['--workdir=w', '--config=syntax.py'], 'config file syntax.py, line 2: '),
+    (['--workdir=w', '--config.optm.lr=1'], "unknown config key 'optm.lr'; did you mean 'optim.lr'?"),
+    (['--workdir=w', '--config.lr=1'], "unknown config key 'lr'; did you mean 'optim.lr'?"),
+    (['--workdir=w', '--config.model.widht=1'], "did you mean 'model.width'?"),
+    (['--workdir=w', '--config.optim.lr.x=1'], "unknown config key 'optim.lr.x'; did you mean 'optim.lr'?"),
+    (['--workdir=w', '--config.optim=1'], '--config.optim is a group; its keys are betas, decay, lr, nesterov'),
+    (['--workdir=w', '--config.=1'], "unknown config key ''"),
+    (['--workdir=w', '--config.optim.lr=abc'], "--config.optim.lr: found 'abc', expected float such as 0.0001"),
+    (['--workdir=w', '--config.seed=1.5'], "--config.seed: found '1.5', expected int such as 0"),
+    (['--workdir=w', '--config.optim.nesterov=1'], "--config.optim.nesterov: found '1', expected bool such as False"),
+    (['--workdir=w', '--config.model.heads=(1.5,)'], 'expected tuple such as (12, 12)'),
+    (['--workdir=w', '--config.model.heads=(True,)'], 'expected tuple such as (12, 12)'),
+    (['--workdir=w', '--config.model.heads=3'], 'expected tuple such as (12, 12)'),
+    (['--workdir=w', '--config.model.heads=open("x")'], 'expected tuple such as (12, 12)'),
+    (['--workdir=w', '--config.model.streams=(t,v)'], "expected tuple such as ('t', 'v')"),
+  ],
+)
 def test_mistakes_are_one_line(folder, argv, words):
   (folder / 'empty.py').write_text('x = 1\n')
   (folder / 'novariants.py').write_text('def get_config(variant=0): pass\n')
@@ -129,13 +164,14 @@ def test_relative_configs_are_found_from_the_repository(folder, monkeypatch):
   (root / 'configs' / 'toy.py').write_text(CONFIG.replace('c.seed = 0', 'c.seed = 5'))
   monkeypatch.setattr(cli, 'ROOT', root)
   assert parse('--workdir=w', config='configs/toy.py:tiny')[0].seed == 5
-  assert parse('--workdir=w', config='toy.py')[0].seed == 0   # the current folder comes first
+  assert parse('--workdir=w', config='toy.py')[0].seed == 0  # the current folder comes first
   with pytest.raises(UserError, match="did you mean 'toy.py'"):
     parse('--workdir=w', config='configs/toi.py')
 
 
 def end_of(capsys, raised):
   """Exit code and stderr of a command whose run() raises."""
+
   def run(config, args):
     raise raised
 
@@ -144,12 +180,18 @@ def end_of(capsys, raised):
   return caught.value.code, capsys.readouterr().err
 
 
-@pytest.mark.parametrize('raised, code, line', [
-  (UserError('no\nsuch image'), 2, 'error: no such image'), (RunError('loss is nan'), 1, 'error: loss is nan'),
-  (cli.Preempted('saved step 3'), 143, 'preempted: saved step 3'), (KeyboardInterrupt(), 130, 'interrupted'),
-  (OSError(errno.ENOSPC, 'No space left on device', '/x/y'), 2, 'error: No space left on device: /x/y'),
-  (PermissionError(errno.EACCES, 'Permission denied', '/x'), 2, 'error: Permission denied: /x'),
-  (OSError(errno.EFBIG, 'File too large'), 2, 'error: File too large')])
+@pytest.mark.parametrize(
+  'raised, code, line',
+  [
+    (UserError('no\nsuch image'), 2, 'error: no such image'),
+    (RunError('loss is nan'), 1, 'error: loss is nan'),
+    (cli.Preempted('saved step 3'), 143, 'preempted: saved step 3'),
+    (KeyboardInterrupt(), 130, 'interrupted'),
+    (OSError(errno.ENOSPC, 'No space left on device', '/x/y'), 2, 'error: No space left on device: /x/y'),
+    (PermissionError(errno.EACCES, 'Permission denied', '/x'), 2, 'error: Permission denied: /x'),
+    (OSError(errno.EFBIG, 'File too large'), 2, 'error: File too large'),
+  ],
+)
 def test_each_failure_has_its_line_and_code(folder, capsys, monkeypatch, raised, code, line):
   monkeypatch.setattr(sys, 'argv', ['toy', '--workdir=w'])
   assert end_of(capsys, raised) == (code, line + '\n')
@@ -202,8 +244,14 @@ if __name__ == '__main__':
 
 def start(folder, *argv):
   (folder / 'exp.py').write_text(EXPERIMENT)
-  return subprocess.Popen([sys.executable, '-X', 'importtime', '-m', 'exp', *argv], cwd=folder, text=True,
-                          env=os.environ | {'PYTHONPATH': str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+  return subprocess.Popen(
+    [sys.executable, '-X', 'importtime', '-m', 'exp', *argv],
+    cwd=folder,
+    text=True,
+    env=os.environ | {'PYTHONPATH': str(ROOT)},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+  )
 
 
 def stderr_lines(text):
@@ -216,9 +264,19 @@ def test_help_is_a_useful_page_without_jax(folder):
   assert child.returncode == 0 and stderr_lines(err) == []
   imported = {line.split('|')[-1].strip() for line in err.splitlines()}
   assert 'mmjax.cli' in imported and not imported & {'jax', 'flax', 'orbax', 'numpy.linalg', 'tensorboardX'}
-  for words in ('Toy: learns nothing.', 'python -m exp --workdir=DIR [flags]', '--image=VALUE',
-                'answers shown (default 5)', 'tiny  two steps on a CPU', "model.schedule  '9*[t<t]'", 'optim.lr',
-                'default toy.py:base', '--config=toy.py:tiny --config.', '--mode=predict', '(default train)'):
+  for words in (
+    'Toy: learns nothing.',
+    'python -m exp --workdir=DIR [flags]',
+    '--image=VALUE',
+    'answers shown (default 5)',
+    'tiny  two steps on a CPU',
+    "model.schedule  '9*[t<t]'",
+    'optim.lr',
+    'default toy.py:base',
+    '--config=toy.py:tiny --config.',
+    '--mode=predict',
+    '(default train)',
+  ):
     assert words in out, (words, out)
   assert max(map(len, out.splitlines())) <= 120
 
@@ -229,13 +287,13 @@ def test_first_sigterm_saves_the_second_kills(folder):
   child.send_signal(signal.SIGTERM)
   _, err = child.communicate(timeout=20)
   assert child.returncode == 143
-  line, = stderr_lines(err)
+  (line,) = stderr_lines(err)
   assert line.startswith('preempted: saved step ') and line.endswith('the same command goes on from there')
-  child = start(folder, '--workdir=w', '--mode=eval')   # does not look at signals.term
+  child = start(folder, '--workdir=w', '--mode=eval')  # does not look at signals.term
   assert child.stdout.readline() == '0\n'
   child.send_signal(signal.SIGTERM)
   for _ in range(3):
-    assert child.stdout.readline()   # goes on
+    assert child.stdout.readline()  # goes on
   child.send_signal(signal.SIGTERM)
   child.communicate(timeout=20)
   assert child.returncode == -signal.SIGTERM

@@ -33,8 +33,8 @@ def events(folder):
   for path in sorted((folder / 'tensorboard').iterdir()):
     data, at = path.read_bytes(), 0
     while at < len(data):
-      size, = struct.unpack_from('<Q', data, at)
-      found.append(Event.FromString(data[at + 12:at + 12 + size]))
+      (size,) = struct.unpack_from('<Q', data, at)
+      found.append(Event.FromString(data[at + 12 : at + 12 + size]))
       at += 12 + size + 4
     assert at == len(data)
   return found
@@ -48,7 +48,7 @@ def test_write_reaches_both_files_at_once(tmp_path):
   before = time.time()
   with Logger(tmp_path, total=10) as log:
     log.write(jnp.int32(3), 'train', {'loss': jnp.float32(0.5), 'n': np.int64(7), 'low': jnp.bfloat16(2), 'lr': 1e-3})
-    line, = lines(tmp_path)   # before close: each line is flushed
+    (line,) = lines(tmp_path)  # before close: each line is flushed
   assert abs(line.pop('time') - before) < 10
   assert line == {'step': 3, 'split': 'train', 'loss': 0.5, 'n': 7, 'low': 2.0, 'lr': 0.001}
   assert list(line) == ['step', 'split', 'loss', 'n', 'low', 'lr']
@@ -59,7 +59,7 @@ def test_write_reaches_both_files_at_once(tmp_path):
 def test_not_finite_is_a_string_that_float_reads(tmp_path):
   with Logger(tmp_path, total=10) as log:
     log.write(1, 'train', {'a': float('nan'), 'b': jnp.inf, 'c': -np.inf})
-  line, = lines(tmp_path)
+  (line,) = lines(tmp_path)
   assert [line[name] for name in 'abc'] == ['nan', 'inf', '-inf']
   assert math.isnan(float(line['a'])) and float(line['c']) == -math.inf
 
@@ -67,7 +67,7 @@ def test_not_finite_is_a_string_that_float_reads(tmp_path):
 def test_a_text_goes_to_the_lines_alone(tmp_path):
   with Logger(tmp_path, total=10) as log:
     log.write(1, 'final', {'hash': 'abc', 'loss': 0.5})
-  line, = lines(tmp_path)
+  (line,) = lines(tmp_path)
   assert (line['hash'], line['loss']) == ('abc', 0.5)
   assert scalars(tmp_path) == [(1, 'final/loss', 0.5)]
 
@@ -130,7 +130,7 @@ def test_plain_lines_are_rare_and_only_they_read_the_device(tmp_path, capsys, mo
   assert len(reads) == 2
 
 
-SHOW = '''
+SHOW = """
 import sys, time
 from mmjax.logging import Logger
 with Logger(sys.argv[1], total=50, batch=8) as log:
@@ -139,7 +139,7 @@ with Logger(sys.argv[1], total=50, batch=8) as log:
     log.progress(step, lambda: {'loss': 1.5, 'accuracy': 0.5})
     if step == 25:
       log.say('half of it')
-'''
+"""
 
 
 def test_terminal_shows_a_bar_that_say_does_not_tear(tmp_path):
@@ -151,7 +151,7 @@ def test_terminal_shows_a_bar_that_say_does_not_tear(tmp_path):
   while True:
     try:
       data = os.read(master, 4096)
-    except OSError:   # the other end is closed
+    except OSError:  # the other end is closed
       break
     if not data:
       break
@@ -172,7 +172,7 @@ def test_full_disk_surfaces_and_does_not_hang(tmp_path):
     with pytest.raises(OSError) as caught:
       for step in range(100):
         log.write(step, 'train', {'loss': 1.0, 'accuracy': 0.5})
-    with pytest.raises(OSError, match='metrics.jsonl'):   # the line is still to be written, leaving `with` says it too
+    with pytest.raises(OSError, match='metrics.jsonl'):  # the line is still to be written, leaving `with` says it too
       log.close()
   finally:
     resource.setrlimit(resource.RLIMIT_FSIZE, limit)
@@ -198,12 +198,15 @@ def test_board_names_its_folder_on_a_full_disk(tmp_path, monkeypatch):
 def test_parameter_table():
   layer = {'a': jnp.zeros(500), 'b': jax.ShapeDtypeStruct((500,), 'f4')}
   params = {'text': {'embed': jnp.zeros((1000, 4)), 'layer': layer}, 'head': jnp.zeros(5000)}
-  assert logging.parameter_table(params) == '\n'.join([
-    'head         5,000   50.0%',
-    'text/embed   4,000   40.0%',
-    'text/layer   1,000   10.0%',
-    '--------------------------',
-    'total       10,000  0.0 MB'])
+  assert logging.parameter_table(params) == '\n'.join(
+    [
+      'head         5,000   50.0%',
+      'text/embed   4,000   40.0%',
+      'text/layer   1,000   10.0%',
+      '--------------------------',
+      'total       10,000  0.0 MB',
+    ]
+  )
 
 
 def test_device_line():

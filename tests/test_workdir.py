@@ -69,8 +69,13 @@ def test_unreadable_config_is_said(tmp_path):
 
 def test_places_where_no_folder_can_be(tmp_path):
   (tmp_path / 'file').write_text('x')
-  for path, words in [('', 'empty'), (' ', 'empty'), (tmp_path / 'file', 'is a file'),
-                      (tmp_path / 'file' / 'below', 'Not a directory'), ('/proc/no/such', '/proc/no/such: ')]:
+  for path, words in [
+    ('', 'empty'),
+    (' ', 'empty'),
+    (tmp_path / 'file', 'is a file'),
+    (tmp_path / 'file' / 'below', 'Not a directory'),
+    ('/proc/no/such', '/proc/no/such: '),
+  ]:
     with pytest.raises(UserError, match=words) as caught:
       workdir.open_workdir(path, CONFIG)
     one_line(caught)
@@ -83,13 +88,13 @@ def test_unwritable_folder(tmp_path):
     workdir.open_workdir(tmp_path, CONFIG)
 
 
-HOLD = '''
+HOLD = """
 import sys, time
 from mmjax.workdir import open_workdir
 open_workdir(sys.argv[1], {})
 print('open', flush=True)
 time.sleep(60)
-'''
+"""
 
 
 def test_second_process_is_refused_until_the_first_is_killed(tmp_path):
@@ -105,7 +110,7 @@ def test_second_process_is_refused_until_the_first_is_killed(tmp_path):
   assert workdir.open_workdir(tmp_path, {}) == tmp_path.resolve()
 
 
-FORK = '''
+FORK = """
 import os, signal, sys, time
 from mmjax.workdir import open_workdir
 open_workdir(sys.argv[1], {})
@@ -114,7 +119,7 @@ if os.fork():
 else:
   print(os.getpid(), flush=True)
   time.sleep(60)
-'''
+"""
 
 
 def test_a_data_worker_that_outlives_its_killed_parent_does_not_hold_the_lock(tmp_path):

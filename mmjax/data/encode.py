@@ -22,8 +22,11 @@ def regions(tokenizer, sentences, length):
 
   def encode(example):
     return ask(example, len(example['question'])) | {
-        'regions': region_features(example['crops']), 'boxes': example['boxes'],
-        'region_label': example['color'] * 2 + example['shape']}
+      'regions': region_features(example['crops']),
+      'boxes': example['boxes'],
+      'region_label': example['color'] * 2 + example['shape'],
+    }
+
   return encode
 
 
@@ -36,6 +39,7 @@ def statements(tokenizer, sentences, answers, length):
 
   def encode(example):
     return plain(example) | {'statement': table[[row[sentence] for sentence in example['question']]]}
+
   return encode
 
 
@@ -54,12 +58,13 @@ def pixels(tokenizer, sentences, length, questions):
 
   def encode(example):
     return ask(example, questions) | {'image': example['image']}
+
   return encode
 
 
 def _questions(tokenizer, sentences, length):
   table = tokens.encode(tokenizer, sentences, length)
-  row = {sentence.encode(): i for i, sentence in enumerate(sentences)}   # text comes back from disk as bytes
+  row = {sentence.encode(): i for i, sentence in enumerate(sentences)}  # text comes back from disk as bytes
 
   def ask(example, questions):
     found = len(example['question'])
@@ -68,11 +73,17 @@ def _questions(tokenizer, sentences, length):
     try:
       rows = np.array([row[sentence] for sentence in example['question']])
     except KeyError as error:
-      raise UserError(f'question {error.args[0].decode()!r}: expected one of the {len(row)} sentences that the encoder '
-                      'was made with') from None
+      raise UserError(
+        f'question {error.args[0].decode()!r}: expected one of the {len(row)} sentences that the encoder was made with'
+      ) from None
     fill = np.arange(questions)
     real = fill < found
-    fill = fill * real                                                   # 0 1 2 ... 0 0
-    return {'question': table[rows[fill]], 'question_type': example['question_type'][fill],
-            'answer': example['answer'][fill], 'weight': real.astype(np.float32)}
+    fill = fill * real  # 0 1 2 ... 0 0
+    return {
+      'question': table[rows[fill]],
+      'question_type': example['question_type'][fill],
+      'answer': example['answer'][fill],
+      'weight': real.astype(np.float32),
+    }
+
   return ask

@@ -24,7 +24,7 @@ import tensorflow_datasets as tfds
 
 from mmjax.errors import UserError, nearest
 
-READING = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)   # batches; more threads are slower
+READING = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)  # batches; more threads are slower
 
 
 def load(builder_cls, split, data_dir=None):
@@ -41,10 +41,12 @@ def load(builder_cls, split, data_dir=None):
   if not builder.data_path.exists():
     try:
       _prepare(builder)
-    except (OSError, RuntimeError) as error:   # a full disk is an OSError of Python or a RuntimeError of array_record
+    except (OSError, RuntimeError) as error:  # a full disk is an OSError of Python or a RuntimeError of array_record
       reason = (getattr(error, 'strerror', None) or str(error)).splitlines()[0]
-      raise UserError(f'cannot prepare {builder.name} in {root}: {reason}; expected a folder that can be written to, '
-                      'with room (data_dir or $TFDS_DATA_DIR)') from error
+      raise UserError(
+        f'cannot prepare {builder.name} in {root}: {reason}; expected a folder that can be written to, '
+        'with room (data_dir or $TFDS_DATA_DIR)'
+      ) from error
     builder = _builder(builder_cls, root)
   if not builder.info.splits:
     raise UserError(f'{builder.data_path}: expected dataset_info.json in that folder; delete it to have it made again')
@@ -61,7 +63,7 @@ def _builder(builder_cls, root):
       json.load(file)
   except ValueError as error:
     raise UserError(f'{file.name}: damaged ({error}); delete {version} to have it made again') from error
-  except OSError:                              # not prepared yet
+  except OSError:  # not prepared yet
     pass
   return builder_cls(data_dir=root, file_format='array_record')
 
@@ -69,11 +71,11 @@ def _builder(builder_cls, root):
 def _prepare(builder):
   home = builder.data_path.parent
   os.makedirs(home, exist_ok=True)
-  with open(home / 'lock', 'w') as lock:       # freed by the system, even when the process dies
+  with open(home / 'lock', 'w') as lock:  # freed by the system, even when the process dies
     fcntl.flock(lock, fcntl.LOCK_EX)
-    if builder.data_path.exists():             # another process was faster
+    if builder.data_path.exists():  # another process was faster
       return
-    for left in home.glob('incomplete.*'):     # of a process that was killed
+    for left in home.glob('incomplete.*'):  # of a process that was killed
       shutil.rmtree(left)
     print(f'preparing {builder.name} in {builder.data_dir_root}', file=sys.stderr)
     tfds.disable_progress_bar()
@@ -93,7 +95,7 @@ class Source:
     self._ends = np.cumsum([file.take for file in self._files])
     self._features = builder.info.features
     self._data = builder.as_data_source(split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
-    for end in self._ends:                     # the last record of every file: one that was cut off shows at once
+    for end in self._ends:  # the last record of every file: one that was cut off shows at once
       self[end - 1]
 
   def __len__(self):
@@ -105,12 +107,14 @@ class Source:
     try:
       record = self._data[i]
       if not record:
-        raise RuntimeError('nothing is left of it')   # so array_record reads a file cut off at a multiple of 64 KiB
+        raise RuntimeError('nothing is left of it')  # so array_record reads a file cut off at a multiple of 64 KiB
       return self._features.deserialize_example_np(record)
     except (OSError, RuntimeError) as error:
       path = self._files[np.searchsorted(self._ends, i, 'right')].filename
-      raise UserError(f'{path}: cannot read example {i} of {self.name} {self.split!r} ({str(error).splitlines()[0]}); '
-                      f'delete {os.path.dirname(path)} to have it made again') from error
+      raise UserError(
+        f'{path}: cannot read example {i} of {self.name} {self.split!r} ({str(error).splitlines()[0]}); '
+        f'delete {os.path.dirname(path)} to have it made again'
+      ) from error
 
 
 def train_batches(source, encode, *, images, seed, start=0, shard=(0, 1)):
@@ -123,8 +127,8 @@ def train_batches(source, encode, *, images, seed, start=0, shard=(0, 1)):
   """
   if seed < 0 or start < 0:
     raise UserError(f'seed {seed}, start {start}: expected whole numbers from 0')
-  mixed = int(np.random.SeedSequence(seed).generate_state(1)[0])   # Grain shuffles epoch e by seed + e: without this,
-  _check(source, images, shard)                                    # epoch 1 of seed 1 would be epoch 0 of seed 2
+  mixed = int(np.random.SeedSequence(seed).generate_state(1)[0])  # Grain shuffles epoch e by seed + e: without this,
+  _check(source, images, shard)  # epoch 1 of seed 1 would be epoch 0 of seed 2
   order = grain.MapDataset.source(source).shuffle(seed=mixed).repeat()
   return _batches(order.slice(slice(start, None)).map(encode), images, shard)
 
@@ -140,6 +144,7 @@ def eval_batches(source, encode, *, images, shard=(0, 1)):
   def read(i):
     example = encode(source[min(i, last)])
     return example if i <= last else example | {'weight': np.zeros_like(example['weight'])}
+
   return _batches(grain.MapDataset.range(-(-len(source) // images) * images).map(read), images, shard)
 
 
@@ -158,7 +163,7 @@ def _batches(examples, images, shard):
   return iter(examples.batch(images // processes).slice(slice(place, None, processes)).to_iter_dataset(READING))
 
 
-class prefetch:   # lower-case, because it is used like a function, as contextlib.closing is
+class prefetch:  # lower-case, because it is used like a function, as contextlib.closing is
   """Iterator over put(item) for the items of `iterator`, up to `size` of them made ahead of the consumer, in a thread.
 
   put: such as jax.device_put. `waited`: seconds that the consumer has waited so far. What the thread raises reaches the
@@ -167,11 +172,11 @@ class prefetch:   # lower-case, because it is used like a function, as contextli
   """
 
   def __init__(self, iterator, put, size=2):
-    self.waited = 0.
+    self.waited = 0.0
     self._ready, self._free, stop = queue.SimpleQueue(), threading.Semaphore(size), threading.Event()
     thread = threading.Thread(target=_fill, args=(iterator, put, self._ready, self._free, stop), daemon=True)
-    thread.start()                             # it holds no reference to self: a forgotten prefetch is collected, and
-    self._close = weakref.finalize(self, _halt, iterator, self._free, stop, thread)   # closed, as at exit
+    thread.start()  # it holds no reference to self: a forgotten prefetch is collected, and
+    self._close = weakref.finalize(self, _halt, iterator, self._free, stop, thread)  # closed, as at exit
 
   def __iter__(self):
     return self
@@ -203,14 +208,14 @@ def _fill(iterator, put, ready, free, stop):
     items = iter(iterator)
     while free.acquire() and not stop.is_set():
       ready.put((put(next(items)), None))
-  except BaseException as error:               # StopIteration too goes to the consumer
+  except BaseException as error:  # StopIteration too goes to the consumer
     ready.put((None, error))
 
 
 def _halt(iterator, free, stop, thread):
   stop.set()
   free.release()
-  if thread is not threading.current_thread():   # where the garbage collector runs is not for us to choose
+  if thread is not threading.current_thread():  # where the garbage collector runs is not for us to choose
     thread.join()
   if hasattr(iterator, 'close'):
     iterator.close()

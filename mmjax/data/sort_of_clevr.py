@@ -26,25 +26,25 @@ ANSWERS = ('yes', 'no', 'square', 'circle', '0', '1', '2', '3', '4', '5')
 GROUPS = {'nonrelational': ('shape', 'left', 'top'), 'relational': ('closest', 'furthest', 'count')}
 QUESTION_TYPES = GROUPS['nonrelational'] + GROUPS['relational']
 SENTENCE = {
-    'shape': 'what shape is the {} object',
-    'left': 'is the {} object on the left',
-    'top': 'is the {} object at the top',
-    'closest': 'what shape is closest to the {} object',
-    'furthest': 'what shape is furthest from the {} object',
-    'count': "how many others share the {} object's shape",
+  'shape': 'what shape is the {} object',
+  'left': 'is the {} object on the left',
+  'top': 'is the {} object at the top',
+  'closest': 'what shape is closest to the {} object',
+  'furthest': 'what shape is furthest from the {} object',
+  'count': "how many others share the {} object's shape",
 }
-SENTENCES = tuple(SENTENCE[kind].format(color) for color in COLORS for kind in QUESTION_TYPES)   # row 6 * color + type
-LENGTH = 10      # tokens of the longest, with [CLS] and [SEP]
+SENTENCES = tuple(SENTENCE[kind].format(color) for color in COLORS for kind in QUESTION_TYPES)  # row 6 * color + type
+LENGTH = 10  # tokens of the longest, with [CLS] and [SEP]
 
-SIDE = 75        # pixels of a picture
-HALF = 5         # radius of a circle, half side of a square
-APART = 10       # least distance of two centres, pixels
-QUESTIONS = 10   # of each group, drawn with replacement
-SPLITS = {'train': (9800, 1706), 'validation': (500, 1427), 'test200': (200, 200), 'test2000': (2000, 2000)}   # M, seed
+SIDE = 75  # pixels of a picture
+HALF = 5  # radius of a circle, half side of a square
+APART = 10  # least distance of two centres, pixels
+QUESTIONS = 10  # of each group, drawn with replacement
+SPLITS = {'train': (9800, 1706), 'validation': (500, 1427), 'test200': (200, 200), 'test2000': (2000, 2000)}  # M, seed
 
 _STEP = np.arange(-HALF, HALF + 1)
-CIRCLE = _STEP[:, None] ** 2 + _STEP ** 2 <= (HALF + .5) ** 2   # the 97 pixels whose centre lies in the disc 11 wide
-_STAMP = np.stack([np.ones_like(CIRCLE), CIRCLE])               # bool [2,11,11], in the order of SHAPES
+CIRCLE = _STEP[:, None] ** 2 + _STEP**2 <= (HALF + 0.5) ** 2  # the 97 pixels whose centre lies in the disc 11 wide
+_STAMP = np.stack([np.ones_like(CIRCLE), CIRCLE])  # bool [2,11,11], in the order of SHAPES
 
 
 class Scene(NamedTuple):
@@ -52,6 +52,7 @@ class Scene(NamedTuple):
 
   center [M,6,2] int, x y in 5..69; shape [M,6] int, index into SHAPES. One picture alone: without M.
   """
+
   center: np.ndarray
   shape: np.ndarray
 
@@ -67,16 +68,21 @@ def sentence(color, question_type):
 def answers(scene):
   """The answer to every question about every picture: Scene of M pictures -> int [M,color,type], index into ANSWERS."""
   center, shape = scene
-  squared = ((center[:, :, None] - center[:, None]) ** 2).sum(-1)                  # [M,R,R], >= 100 off the diagonal
+  squared = ((center[:, :, None] - center[:, None]) ** 2).sum(-1)  # [M,R,R], >= 100 off the diagonal
   others = np.where(np.eye(len(COLORS), dtype=bool), np.iinfo(squared.dtype).max, squared)
   named = ANSWERS.index(SHAPES[0]) + shape
-  no = center >= SIDE / 2                                                          # yes is 0, no is 1
-  return np.stack([
-      named, no[..., 0], no[..., 1],
+  no = center >= SIDE / 2  # yes is 0, no is 1
+  return np.stack(
+    [
+      named,
+      no[..., 0],
+      no[..., 1],
       np.take_along_axis(named, others.argmin(-1), 1),
       np.take_along_axis(named, squared.argmax(-1), 1),
-      ANSWERS.index('0') + (shape[:, :, None] == shape[:, None]).sum(-1) - 1,      # the object itself is left out
-  ], -1)
+      ANSWERS.index('0') + (shape[:, :, None] == shape[:, None]).sum(-1) - 1,  # the object itself is left out
+    ],
+    -1,
+  )
 
 
 def solve(scene, color, question_type):
@@ -98,7 +104,7 @@ def scenes(number, rng):
     while todo.size:
       center[todo, r] = rng.randint(HALF, SIDE - HALF, size=(todo.size, 2))
       squared = ((center[todo, :r] - center[todo, r, None]) ** 2).sum(-1)
-      todo = todo[(squared < APART ** 2).any(-1)]
+      todo = todo[(squared < APART**2).any(-1)]
   return Scene(center, rng.randint(len(SHAPES), size=(number, len(COLORS))))
 
 
@@ -131,15 +137,19 @@ def generate(number, seed):
   rng = np.random.RandomState(seed)
   scene = scenes(number, rng)
   image, each = draw(scene), np.arange(number)[:, None]
-  order = rng.rand(number, len(COLORS)).argsort(-1)             # so that the place in the list tells nothing
+  order = rng.rand(number, len(COLORS)).argsort(-1)  # so that the place in the list tells nothing
   center = scene.center[each, order]
   asked = rng.randint(len(COLORS), size=(number, 2 * QUESTIONS))
   kind = rng.randint(3, size=(number, 2 * QUESTIONS)) + np.repeat([0, 3], QUESTIONS)
   return {
-      'image': image, 'boxes': box(center), 'crops': crop(image, center),
-      'color': order.astype(np.int32), 'shape': scene.shape[each, order].astype(np.int32),
-      'question': np.array(SENTENCES)[asked * len(QUESTION_TYPES) + kind],
-      'question_type': kind.astype(np.int32), 'answer': answers(scene)[each, asked, kind].astype(np.int32),
+    'image': image,
+    'boxes': box(center),
+    'crops': crop(image, center),
+    'color': order.astype(np.int32),
+    'shape': scene.shape[each, order].astype(np.int32),
+    'question': np.array(SENTENCES)[asked * len(QUESTION_TYPES) + kind],
+    'question_type': kind.astype(np.int32),
+    'answer': answers(scene)[each, asked, kind].astype(np.int32),
   }, scene
 
 
@@ -151,15 +161,18 @@ def find_regions(image):
   """
   image = np.asarray(image)
   if image.shape != (SIDE, SIDE, 3) or image.dtype != np.uint8:
-    raise UserError(f'picture: expected Sort-of-CLEVR, uint8 of shape ({SIDE}, {SIDE}, 3), found {image.dtype} of '
-                    f'shape {image.shape}')
-  seen = (image[..., None, :] == RGB).all(-1)                   # [y,x,color]
+    raise UserError(
+      f'picture: expected Sort-of-CLEVR, uint8 of shape ({SIDE}, {SIDE}, 3), found {image.dtype} of shape {image.shape}'
+    )
+  seen = (image[..., None, :] == RGB).all(-1)  # [y,x,color]
   strange = np.argwhere(~seen.any(-1) & (image != 255).any(-1))
   if strange.size:
     y, x = strange[0]
-    raise UserError('picture: expected the six colours of Sort-of-CLEVR on white, found '
-                    f'RGB {tuple(image[y, x].tolist())} at x {x} y {y}')
-  center = np.stack([_place(seen[..., r], seen[..., r + 1:].any(-1), color) for r, color in enumerate(COLORS)])
+    raise UserError(
+      'picture: expected the six colours of Sort-of-CLEVR on white, found '
+      f'RGB {tuple(image[y, x].tolist())} at x {x} y {y}'
+    )
+  center = np.stack([_place(seen[..., r], seen[..., r + 1 :].any(-1), color) for r, color in enumerate(COLORS)])
   return box(center), crop(image[None], center[None])[0]
 
 
@@ -171,40 +184,48 @@ def _place(own, cover, color):
   spans = [range(max(HALF, at.max() - HALF), min(SIDE - 1 - HALF, at.min() + HALF) + 1) for at in (x, y)]
   fits = []
   for cx, cy in itertools.product(*spans):
-    window = np.s_[cy - HALF:cy + HALF + 1, cx - HALF:cx + HALF + 1]
+    window = np.s_[cy - HALF : cy + HALF + 1, cx - HALF : cx + HALF + 1]
     if any((own[window] <= stamp).all() and (stamp <= (own | cover)[window]).all() for stamp in _STAMP):
       fits.append((cx, cy))
   if not fits:
-    raise UserError(f'picture: expected one {color} square or circle {2 * HALF + 1} pixels wide, found {x.size} '
-                    f'{color} pixels of another form')
+    raise UserError(
+      f'picture: expected one {color} square or circle {2 * HALF + 1} pixels wide, found {x.size} '
+      f'{color} pixels of another form'
+    )
   fits = np.array(fits)
-  return fits[((fits - fits.mean(0)) ** 2).sum(-1).argmin()]    # the middle one
+  return fits[((fits - fits.mean(0)) ** 2).sum(-1).argmin()]  # the middle one
 
 
 class SortOfClevr(tfds.core.GeneratorBasedBuilder):
   """TFDS builder of train 9,800, validation 500, test200 200 (the size of the paper) and test2000 2,000 pictures."""
+
   VERSION = tfds.core.Version('1.0.0')
   RELEASE_NOTES = {'1.0.0': 'First release.'}
   SPLITS = SPLITS
-  url_infos = None   # nothing is downloaded; TFDS looks for checksums otherwise, through importlib_resources
+  url_infos = None  # nothing is downloaded; TFDS looks for checksums otherwise, through importlib_resources
 
   def _info(self):
     feature = tfds.features
-    raw = feature.Encoding.BYTES   # pixels as they are in memory: quicker to read than a PNG; records are compressed
+    raw = feature.Encoding.BYTES  # pixels as they are in memory: quicker to read than a PNG; records are compressed
     regions, questions = len(COLORS), 2 * QUESTIONS
     return tfds.core.DatasetInfo(
-        builder=self, description='Pictures of six coloured shapes with relational and non-relational questions.',
-        homepage='https://arxiv.org/abs/1706.01427', disable_shuffling=True,
-        features=feature.FeaturesDict({
-            'image': feature.Tensor(shape=(SIDE, SIDE, 3), dtype=np.uint8, encoding=raw),
-            'boxes': feature.Tensor(shape=(regions, 4), dtype=np.float32),
-            'crops': feature.Tensor(shape=(regions, 2 * HALF + 1, 2 * HALF + 1, 3), dtype=np.uint8, encoding=raw),
-            'color': feature.Tensor(shape=(regions,), dtype=np.int32),
-            'shape': feature.Tensor(shape=(regions,), dtype=np.int32),
-            'question': feature.Sequence(feature.Text(), length=questions),
-            'question_type': feature.Tensor(shape=(questions,), dtype=np.int32),
-            'answer': feature.Tensor(shape=(questions,), dtype=np.int32),
-        }))
+      builder=self,
+      description='Pictures of six coloured shapes with relational and non-relational questions.',
+      homepage='https://arxiv.org/abs/1706.01427',
+      disable_shuffling=True,
+      features=feature.FeaturesDict(
+        {
+          'image': feature.Tensor(shape=(SIDE, SIDE, 3), dtype=np.uint8, encoding=raw),
+          'boxes': feature.Tensor(shape=(regions, 4), dtype=np.float32),
+          'crops': feature.Tensor(shape=(regions, 2 * HALF + 1, 2 * HALF + 1, 3), dtype=np.uint8, encoding=raw),
+          'color': feature.Tensor(shape=(regions,), dtype=np.int32),
+          'shape': feature.Tensor(shape=(regions,), dtype=np.int32),
+          'question': feature.Sequence(feature.Text(), length=questions),
+          'question_type': feature.Tensor(shape=(questions,), dtype=np.int32),
+          'answer': feature.Tensor(shape=(questions,), dtype=np.int32),
+        }
+      ),
+    )
 
   def _split_generators(self, dl_manager):
     return {split: self._generate_examples(number, seed) for split, (number, seed) in self.SPLITS.items()}

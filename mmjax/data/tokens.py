@@ -47,7 +47,8 @@ def wordpiece(vocab_file):
 def _framed(tokenizer):
   tokenizer.add_special_tokens(list(SPECIAL))
   tokenizer.post_processor = processors.TemplateProcessing(
-      single='[CLS] $A [SEP]', special_tokens=[(t, tokenizer.token_to_id(t)) for t in ('[CLS]', '[SEP]')])
+    single='[CLS] $A [SEP]', special_tokens=[(t, tokenizer.token_to_id(t)) for t in ('[CLS]', '[SEP]')]
+  )
   return tokenizer
 
 
@@ -56,9 +57,10 @@ def encode(tokenizer, sentences, length):
   ids = np.full((len(sentences), length), tokenizer.token_to_id('[PAD]'), np.int32)
   for row, sentence, found in zip(ids, sentences, tokenizer.encode_batch(list(sentences))):
     if len(found.ids) > length:
-      raise UserError(f'question {sentence!r}: expected at most {length} tokens with [CLS] and [SEP], found '
-                      f'{len(found.ids)}')
-    row[:len(found.ids)] = found.ids
+      raise UserError(
+        f'question {sentence!r}: expected at most {length} tokens with [CLS] and [SEP], found {len(found.ids)}'
+      )
+    row[: len(found.ids)] = found.ids
   return ids
 
 

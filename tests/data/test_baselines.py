@@ -9,7 +9,7 @@ def example(*rows):
 
 
 def test_by_hand():
-  train = [example(('a', 0, 1), ('a', 0, 1), ('b', 1, 0)), example(('a', 0, 0), ('b', 1, 2))]   # a -> 1, b -> 0 (tie)
+  train = [example(('a', 0, 1), ('a', 0, 1), ('b', 1, 0)), example(('a', 0, 0), ('b', 1, 2))]  # a -> 1, b -> 0 (tie)
   test = [example(('a', 0, 1), ('b', 1, 0)), example(('a', 0, 0), ('b', 1, 2), ('unseen', 2, 0))]
   scores = baselines.majority(train, test, ('x', 'y', 'z'), {'one': ('x', 'y'), 'two': ('z',)})
   assert scores == {'overall': 3 / 5, 'one': 2 / 4, 'two': 1, 'x': 1 / 2, 'y': 1 / 2, 'z': 1}
@@ -17,10 +17,12 @@ def test_by_hand():
 
 def test_floors_are_near_the_published_ones():
   """51.05 % and 44.05 % on one test set of 200 images, here on 2,000 (0.7 points of standard error at 200)."""
+
   def split(name):
     arrays, _ = sort_of_clevr.generate(*sort_of_clevr.SPLITS[name])
     keys = 'question', 'question_type', 'answer'
     return [{key: arrays[key][m] for key in keys} for m in range(len(arrays['image']))]
+
   scores = baselines.majority(split('train'), split('test2000'), sort_of_clevr.QUESTION_TYPES, sort_of_clevr.GROUPS)
-  assert abs(scores['nonrelational'] - .5105) < .01 and abs(scores['relational'] - .4405) < .01
+  assert abs(scores['nonrelational'] - 0.5105) < 0.01 and abs(scores['relational'] - 0.4405) < 0.01
   assert list(scores) == ['overall', 'nonrelational', 'relational', *sort_of_clevr.QUESTION_TYPES]

@@ -11,7 +11,7 @@ def test_published_counts(easy_dir):
   assert {name: len(source) for name, source in splits.items()} == {'train': 3600, 'validation': 400, 'test': 1000}
   asked = {name: [len(example['question']) for example in source] for name, source in splits.items()}
   assert sum(asked['train']) + sum(asked['validation']) == 38575 and sum(asked['test']) == 9673
-  assert sum(asked['validation']) == 3888                       # stated in the docstring
+  assert sum(asked['validation']) == 3888  # stated in the docstring
   assert max(max(counts) for counts in asked.values()) == easy_vqa.MOST_QUESTIONS
   found = {question.decode() for source in splits.values() for example in source for question in example['question']}
   assert found == set(easy_vqa.SENTENCES) and len(found) == 107
@@ -28,10 +28,18 @@ def test_answers_and_pictures_are_those_of_the_package(easy_dir):
   assert example['image'].shape == (64, 64, 3) and example['image'].dtype == 'uint8' and example['image'].std() > 0
 
 
-@pytest.mark.parametrize('sentence, kind', [
-    ('what color is the circle?', 'color'), ('what is the color of the shape?', 'color'),
-    ('what is the teal shape?', 'shape'), ('what shape is present?', 'shape'), ('is a circle present?', 'present'),
-    ('is no red shape present?', 'absent'), ('does the image not contain a circle?', 'absent')])
+@pytest.mark.parametrize(
+  'sentence, kind',
+  [
+    ('what color is the circle?', 'color'),
+    ('what is the color of the shape?', 'color'),
+    ('what is the teal shape?', 'shape'),
+    ('what shape is present?', 'shape'),
+    ('is a circle present?', 'present'),
+    ('is no red shape present?', 'absent'),
+    ('does the image not contain a circle?', 'absent'),
+  ],
+)
 def test_question_types(sentence, kind):
   assert easy_vqa.question_type(sentence) == kind
 

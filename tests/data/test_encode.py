@@ -5,8 +5,11 @@ from mmjax.data import encode, pipeline, sort_of_clevr, tokens
 from mmjax.errors import UserError
 
 EXAMPLE = {
-    'image': np.zeros((4, 4, 3), np.uint8), 'question': [b'is it red', b'is it'],
-    'question_type': np.int32([1, 0]), 'answer': np.int32([3, 2])}
+  'image': np.zeros((4, 4, 3), np.uint8),
+  'question': [b'is it red', b'is it'],
+  'question_type': np.int32([1, 0]),
+  'answer': np.int32([3, 2]),
+}
 
 
 def test_a_missing_question_is_filled_up_with_weight_0():
@@ -32,9 +35,14 @@ def test_regions(tiny, tiny_dir):
   tokenizer = tokens.build(sort_of_clevr.SENTENCES)
   out = encode.regions(tokenizer, sort_of_clevr.SENTENCES, sort_of_clevr.LENGTH)(source[3])
   assert {name: (value.dtype.name, value.shape) for name, value in out.items()} == {
-      'question': ('int32', (20, 10)), 'question_type': ('int32', (20,)), 'answer': ('int32', (20,)),
-      'weight': ('float32', (20,)), 'regions': ('float32', (6, 363)), 'boxes': ('float32', (6, 4)),
-      'region_label': ('int32', (6,))}
+    'question': ('int32', (20, 10)),
+    'question_type': ('int32', (20,)),
+    'answer': ('int32', (20,)),
+    'weight': ('float32', (20,)),
+    'regions': ('float32', (6, 363)),
+    'boxes': ('float32', (6, 4)),
+    'region_label': ('int32', (6,)),
+  }
   np.testing.assert_allclose(out['regions'], source[3]['crops'].reshape(6, 363) / 255 * 2 - 1, atol=1e-6)
   assert out['regions'].min() >= -1 and out['regions'].max() <= 1
   assert sorted(out['region_label'] // 2) == list(range(6))

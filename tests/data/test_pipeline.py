@@ -29,7 +29,7 @@ def train(count, **options):
 
 def test_each_epoch_holds_every_example_once_in_another_order():
   batches = train(9)
-  epochs = [sum(batches[e * 3:e * 3 + 3], []) for e in range(3)]
+  epochs = [sum(batches[e * 3 : e * 3 + 3], []) for e in range(3)]
   assert all(sorted(epoch) == NUMBERS for epoch in epochs)
   assert len({tuple(epoch) for epoch in epochs}) == 3
 
@@ -77,9 +77,14 @@ def test_evaluation_counts_every_example_once(count, processes):
   assert (i[count:] == count - 1).all()
 
 
-@pytest.mark.parametrize('options, why', [
+@pytest.mark.parametrize(
+  'options, why',
+  [
     ({'images': 6, 'shard': (0, 4)}, 'batch of 6 examples: expected a multiple of the number of processes, 4'),
-    ({'images': 0}, 'batch of 0'), ({'images': 8, 'shard': (2, 2)}, r'shard \(2, 2\)')])
+    ({'images': 0}, 'batch of 0'),
+    ({'images': 8, 'shard': (2, 2)}, r'shard \(2, 2\)'),
+  ],
+)
 def test_wrong_numbers(options, why):
   for make in (pipeline.eval_batches, lambda *args, **kw: pipeline.train_batches(*args, seed=0, **kw)):
     with pytest.raises(UserError, match=why):
@@ -93,6 +98,7 @@ def test_wrong_numbers(options, why):
 def test_an_error_of_reading_reaches_the_consumer():
   def fail(i):
     raise UserError('damaged')
+
   with pytest.raises(UserError, match='damaged'):
     next(pipeline.train_batches(NUMBERS, fail, images=8, seed=0))
 
@@ -118,7 +124,7 @@ def test_a_folder_that_cannot_be_written(tiny, tmp_path):
     pipeline.load(tiny, 'train', str(tmp_path / 'file'))
 
 
-PREPARE = '''
+PREPARE = """
 import random, resource, sys
 from mmjax.data import pipeline, sort_of_clevr
 from mmjax.errors import UserError
@@ -132,18 +138,23 @@ try:
   print(len([example for example in source]), 'tensorflow' in sys.modules)
 except UserError as error:
   print(error)
-'''
+"""
 
 
 def prepare(path, room='all'):
   root = pathlib.Path(__file__).parents[2]
-  return subprocess.Popen([sys.executable, '-c', PREPARE, str(path), room], stdout=subprocess.PIPE, text=True,
-                          stderr=subprocess.PIPE, env=os.environ | {'PYTHONPATH': str(root)})
+  return subprocess.Popen(
+    [sys.executable, '-c', PREPARE, str(path), room],
+    stdout=subprocess.PIPE,
+    text=True,
+    stderr=subprocess.PIPE,
+    env=os.environ | {'PYTHONPATH': str(root)},
+  )
 
 
 def test_processes_that_prepare_at_the_same_time(tmp_path):
   outputs = [process.communicate(timeout=60) for process in [prepare(tmp_path) for _ in range(3)]]
-  assert [out for out, _ in outputs] == ['300 False\n'] * 3       # and no TensorFlow
+  assert [out for out, _ in outputs] == ['300 False\n'] * 3  # and no TensorFlow
   assert sum('preparing small' in err for _, err in outputs) == 1
 
 
@@ -163,7 +174,7 @@ def record(tiny, tmp_path):
   return tmp_path / 'tiny/1.0.0/tiny-train.array_record-00000-of-00001'
 
 
-@pytest.mark.parametrize('kept', [2 ** 16, 70000, -1, 0, None])
+@pytest.mark.parametrize('kept', [2**16, 70000, -1, 0, None])
 def test_a_cut_or_missing_file_is_named(tiny, record, tmp_path, kept):
   data = record.read_bytes()
   record.unlink()

@@ -12,7 +12,7 @@ from mmjax.data.pipeline import prefetch
 class Numbers:
   """0 1 2 ... up to `stop`; counts what was taken and knows whether it was closed."""
 
-  def __init__(self, stop=10 ** 9, error=None):
+  def __init__(self, stop=10**9, error=None):
     self.taken, self.stop, self.error, self.closed = 0, stop, error, False
 
   def __iter__(self):
@@ -32,7 +32,7 @@ def settle(done):
   for _ in range(200):
     if done():
       return True
-    time.sleep(.01)
+    time.sleep(0.01)
   return False
 
 
@@ -48,7 +48,7 @@ def test_at_most_size_are_ahead(size):
     assert settle(lambda: numbers.taken == size)
     next(batches)
     assert settle(lambda: numbers.taken == size + 1)
-    time.sleep(.02)
+    time.sleep(0.02)
     assert numbers.taken == size + 1
 
 
@@ -67,6 +67,7 @@ def test_errors_come_at_their_place_and_end_it():
 
   def put(i):
     raise RuntimeError('no room on the device')
+
   with pytest.raises(RuntimeError, match='no room'):
     next(prefetch(Numbers(), put))
 
@@ -89,21 +90,22 @@ def test_a_forgotten_one_stops():
 
 
 def test_the_interpreter_ends_with_one_open():
-  code = 'from mmjax.data.pipeline import prefetch; x = prefetch(iter(int, 1), str); print(next(x))'   # endless zeros
+  code = 'from mmjax.data.pipeline import prefetch; x = prefetch(iter(int, 1), str); print(next(x))'  # endless zeros
   done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60, check=True)
   assert done.stdout == '0\n' and done.stderr == ''
 
 
 def test_waited_is_the_time_of_the_consumer():
   def slow(i):
-    time.sleep(.03)
+    time.sleep(0.03)
     return i
+
   with prefetch(Numbers(), slow) as batches:
     for _ in range(4):
       next(batches)
-    assert batches.waited > .06
+    assert batches.waited > 0.06
   with prefetch(Numbers(), lambda i: i) as batches:
     for _ in range(3):
-      time.sleep(.1)
+      time.sleep(0.1)
       next(batches)
-    assert batches.waited < .1
+    assert batches.waited < 0.1

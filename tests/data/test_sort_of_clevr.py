@@ -12,10 +12,23 @@ from mmjax.errors import UserError
 HAND = soc.Scene(np.array([(10, 10), (37, 38), (38, 60), (60, 37), (60, 10), (10, 60)]), np.array([0, 1, 0, 1, 1, 1]))
 
 
-@pytest.mark.parametrize('color, question_type, answer', [
-    ('red', 'shape', 'square'), ('green', 'shape', 'circle'), ('green', 'left', 'yes'), ('blue', 'left', 'no'),
-    ('orange', 'top', 'yes'), ('green', 'top', 'no'), ('red', 'closest', 'circle'), ('green', 'closest', 'square'),
-    ('gray', 'furthest', 'circle'), ('orange', 'furthest', 'square'), ('red', 'count', '1'), ('gray', 'count', '3')])
+@pytest.mark.parametrize(
+  'color, question_type, answer',
+  [
+    ('red', 'shape', 'square'),
+    ('green', 'shape', 'circle'),
+    ('green', 'left', 'yes'),
+    ('blue', 'left', 'no'),
+    ('orange', 'top', 'yes'),
+    ('green', 'top', 'no'),
+    ('red', 'closest', 'circle'),
+    ('green', 'closest', 'square'),
+    ('gray', 'furthest', 'circle'),
+    ('orange', 'furthest', 'square'),
+    ('red', 'count', '1'),
+    ('gray', 'count', '3'),
+  ],
+)
 def test_hand_made_scene(color, question_type, answer):
   assert soc.solve(HAND, color, question_type) == answer
 
@@ -42,7 +55,7 @@ def test_answers_equal_a_slow_solver():
 
 
 def test_an_object_is_never_its_own_neighbour_and_a_tie_goes_to_the_first_color():
-  center = np.array([(35, 35), (5, 35), (65, 35), (35, 69), (69, 69), (5, 69)])   # green and blue 30 px from red
+  center = np.array([(35, 35), (5, 35), (65, 35), (35, 69), (69, 69), (5, 69)])  # green and blue 30 px from red
   assert soc.solve(soc.Scene(center, np.array([0, 1, 0, 0, 0, 0])), 'red', 'closest') == 'circle'
   assert soc.solve(soc.Scene(center, np.array([1, 0, 1, 1, 1, 1])), 'red', 'closest') == 'square'
 
@@ -50,19 +63,23 @@ def test_an_object_is_never_its_own_neighbour_and_a_tie_goes_to_the_first_color(
 def test_numbers_of_the_paper():
   assert len(set(soc.SENTENCES)) == 36
   assert {name: number for name, (number, _) in soc.SPLITS.items()} == {
-      'train': 9800, 'validation': 500, 'test200': 200, 'test2000': 2000}
+    'train': 9800,
+    'validation': 500,
+    'test200': 200,
+    'test2000': 2000,
+  }
   assert len({seed for _, seed in soc.SPLITS.values()}) == 4
   arrays, scene = soc.generate(3000, 5)
   assert scene.center.min() == 5 and scene.center.max() == 69
   apart = ((scene.center[:, :, None] - scene.center[:, None]) ** 2).sum(-1)[:, ~np.eye(6, dtype=bool)]
   assert apart.min() == 100
-  assert abs(scene.shape.mean() - .5) < .02
+  assert abs(scene.shape.mean() - 0.5) < 0.02
   assert arrays['question_type'].shape == (3000, 20)
   assert (arrays['question_type'][:, :10] < 3).all() and (arrays['question_type'][:, 10:] >= 3).all()
-  assert np.allclose(np.bincount(arrays['question_type'].ravel()) / 60000, 1 / 6, atol=.01)
+  assert np.allclose(np.bincount(arrays['question_type'].ravel()) / 60000, 1 / 6, atol=0.01)
   share = np.bincount(arrays['answer'].ravel(), minlength=10) / 60000
-  np.testing.assert_allclose(share[:4], [1 / 6, 1 / 6, 1 / 4, 1 / 4], atol=.015)
-  np.testing.assert_allclose(share[4:], np.array([1, 5, 10, 10, 5, 1]) / 32 / 6, atol=.005)   # five fair coins
+  np.testing.assert_allclose(share[:4], [1 / 6, 1 / 6, 1 / 4, 1 / 4], atol=0.015)
+  np.testing.assert_allclose(share[4:], np.array([1, 5, 10, 10, 5, 1]) / 32 / 6, atol=0.005)  # five fair coins
 
 
 def test_question_and_answer_belong_together():
@@ -82,9 +99,9 @@ def test_regions_show_their_object_in_no_telling_order():
   np.testing.assert_allclose((x1 + x2 - 1) / 2, scene.center[each, arrays['color'], 0], atol=1e-4)
   np.testing.assert_allclose((y1 + y2 - 1) / 2, scene.center[each, arrays['color'], 1], atol=1e-4)
   np.testing.assert_array_equal(arrays['shape'], scene.shape[each, arrays['color']])
-  assert (arrays['crops'][:, :, 5, 5] == soc.RGB[arrays['color']]).all()          # the middle is never covered
+  assert (arrays['crops'][:, :, 5, 5] == soc.RGB[arrays['color']]).all()  # the middle is never covered
   colors = np.stack([np.bincount(column, minlength=6) for column in arrays['color'].T]) / 2000
-  np.testing.assert_allclose(colors, 1 / 6, atol=.035)                            # every colour in every place
+  np.testing.assert_allclose(colors, 1 / 6, atol=0.035)  # every colour in every place
   alone = soc.Scene(HAND.center[None], HAND.shape[None])
   crops = soc.crop(soc.draw(alone), alone.center)[0]
   inside = (crops == soc.RGB[:, None, None]).all(-1)
@@ -107,9 +124,13 @@ def test_other_pictures_are_refused():
   no_red[red] = 255
   two_red[0, 0] = two_red[74, 74] = soc.RGB[0]
   tinted[3, 4] = 200, 1, 2
-  for bad, why in [(np.zeros((64, 64, 3), np.uint8), 'shape (64, 64, 3)'), (image / 255, 'float64'),
-                   (no_red, 'one red object, found none'), (two_red, 'red pixels of another form'),
-                   (tinted, '(200, 1, 2) at x 4 y 3')]:
+  for bad, why in [
+    (np.zeros((64, 64, 3), np.uint8), 'shape (64, 64, 3)'),
+    (image / 255, 'float64'),
+    (no_red, 'one red object, found none'),
+    (two_red, 'red pixels of another form'),
+    (tinted, '(200, 1, 2) at x 4 y 3'),
+  ]:
     with pytest.raises(UserError) as error:
       soc.find_regions(bad)
     assert why in str(error.value) and '\n' not in str(error.value)

@@ -10,14 +10,23 @@ def test_words_and_frame():
   ids = tokens.encode(tokenizer, ["how many others share the red object's shape", 'red  RED ? zebra [MASK]'], 10)
   assert ids.dtype == np.int32 and ids.shape == (2, 10)
   assert tokens.words(tokenizer, ids[0]) == [
-      '[CLS]', 'how', 'many', 'others', 'share', 'the', 'red', "object's", 'shape', '[SEP]']
+    '[CLS]',
+    'how',
+    'many',
+    'others',
+    'share',
+    'the',
+    'red',
+    "object's",
+    'shape',
+    '[SEP]',
+  ]
   assert tokens.words(tokenizer, ids[1]) == ['[CLS]', 'red', 'red', '[UNK]', '[MASK]', '[SEP]'] + ['[PAD]'] * 4
 
 
 def test_special_ids_and_order():
   tokenizer = tokens.build(['b a', 'c'])
-  assert tokenizer.get_vocab() == {
-      '[PAD]': 0, '[UNK]': 1, '[CLS]': 2, '[SEP]': 3, '[MASK]': 4, 'a': 5, 'b': 6, 'c': 7}
+  assert tokenizer.get_vocab() == {'[PAD]': 0, '[UNK]': 1, '[CLS]': 2, '[SEP]': 3, '[MASK]': 4, 'a': 5, 'b': 6, 'c': 7}
   shuffled = tokens.build(reversed(sort_of_clevr.SENTENCES))
   assert shuffled.get_vocab() == tokens.build(sort_of_clevr.SENTENCES).get_vocab()
 
