@@ -147,10 +147,17 @@ def finish(c, task: Task, model: nn.Module, variables: Mapping, results: Mapping
     ('device', device_line()),
   ]
   shown = [examine(task, model, variables, task.splits[task.tests[-1]][n], n % task.questions) for n in range(EXAMPLES)]
+  command = ' '.join(['python -m', f'experiments.{Path(sys.argv[0]).stem}', *sys.argv[1:]])
   report.write(
-    workdir / 'report.html', title=f'{c.title} on {task.name}', summary=summary, config=config, history=history,
-    table=content, examples=shown, command=' '.join(['python -m', f'experiments.{Path(sys.argv[0]).stem}', *sys.argv[1:]]),
-  )  # fmt: skip
+    workdir / 'report.html',
+    title=f'{c.title} on {task.name}',
+    summary=summary,
+    config=config,
+    history=history,
+    table=content,
+    examples=shown,
+    command=command,
+  )
   print(f'report: {workdir / "report.html"}')
 
 

@@ -1,0 +1,130 @@
+"""The numbers this project holds itself to, measured here and now: a table, and the same as JSON.
+
+  python -m experiments.benchmark [--out=FILE] [--tests]
+
+Waiting for data and examples/s come from a short run of the default experiment, warm start-up from running that command
+twice, compile times from a schedule of 6 and of 24 repeats in one process. Accuracies are those of results/, with the
+commands that made them. --tests times the default test suite too.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from mmjax.cli import ROOT
+from mmjax.workdir import write_atomic
+
+STEPS = 300
+RUN = ['--config=configs/lxmert.py:tiny', f'--config.optim.steps={STEPS}', '--config.eval.every=300']
+
+
+def start_up_and_speed(folder: Path) -> dict[str, float]:
+  """Two runs of the same command: the first may compile, the second is warm. Seconds; a share; examples a second."""
+  seconds = []
+  for name in ('first', 'warm'):
+    began = time.time()
+    command = [sys.executable, '-m', 'experiments.lxmert', f'--workdir={folder / name}', *RUN, '--config.log.every=1']
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    rows = [json.loads(line) for line in (folder / name / 'metrics.jsonl').read_text().splitlines()]
+    train = [row for row in rows if row['split'] == 'train']
+    seconds.append(train[0]['time'] - began)
+  steady = train[len(train) // 3 :]
+  mean = lambda key: sum(row[key] for row in steady) / len(steady)
+  return {
+    'start-up to the first step, first run (s)': seconds[0],
+    'start-up to the first step, warm (s)': seconds[1],
+    'waiting for data (share of step time)': mean('data_wait'),
+    'questions a second': mean('examples_per_s'),
+  }
+
+
+def compile_seconds(repeats: tuple[int, ...] = (6, 24), rounds: int = 3) -> dict[str, float]:
+  """Tracing, lowering and compiling the gradient of a single-stream schedule; the least of some interleaved rounds."""
+  import jax
+  import jax.numpy as jnp
+
+  from mmjax.fusion.layers import FusionStack
+
+  jax.config.update('jax_enable_compilation_cache', False)
+  key, x = jax.random.key(0), {'t': jnp.ones((8, 10, 64)), 'v': jnp.ones((8, 6, 64))}
+  least = dict.fromkeys(repeats, float('inf'))
+  for _ in range(rounds):
+    for count in repeats:
+      jax.clear_caches()
+      model = FusionStack(f'{count}*[t<tv v<tv tied]', 64, 4, 128)
+      params = jax.eval_shape(lambda model=model: model.init(key, x, train=False))
+      loss = lambda params, model=model: model.apply(params, x, train=True, rngs={'dropout': key})['t'].sum()
+      began = time.perf_counter()
+      jax.jit(jax.grad(loss)).lower(params).compile()
+      least[count] = min(least[count], time.perf_counter() - began)
+  few, many = (least[count] for count in repeats)
+  return {
+    f'compile, {repeats[0]} repeats (s)': few,
+    f'compile, {repeats[1]} repeats (s)': many,
+    'compile, ratio': many / few,
+  }
+
+
+def suite_seconds() -> dict[str, float]:
+  began = time.time()
+  subprocess.run([sys.executable, '-m', 'pytest', '-q'], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+  return {'default test suite (s)': time.time() - began}
+
+
+def accuracies() -> list[dict]:
+  """What results/ holds: mean and range over seeds, in percent."""
+  rows = []
+  for file in sorted((ROOT / 'results').glob('*.json')):
+    for system in json.loads(file.read_text())['systems']:
+      names = [name for name in system['seeds'][0] if name.startswith('accuracy/') and name.count('/') == 1]
+      scores = {name: [100 * seed[name] for seed in system['seeds']] for name in names}
+      rows.append(
+        {'data': file.stem, 'system': system['system'], 'seeds': len(system['seeds']), 'command': system['command']}
+        | {name.removeprefix('accuracy/'): f'{min(s):.2f} – {max(s):.2f}' for name, s in scores.items()}
+      )
+  return rows
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument('--out', help='a file for the JSON; without it, it is printed')
+  parser.add_argument('--tests', action='store_true', help='time the default test suite too')
+  args = parser.parse_args()
+  with tempfile.TemporaryDirectory() as folder:
+    print('measuring start-up and speed: two short runs ...', file=sys.stderr)
+    measured = start_up_and_speed(Path(folder))
+  print('measuring compile times ...', file=sys.stderr)
+  measured |= compile_seconds()
+  if args.tests:
+    print('timing the default tests ...', file=sys.stderr)
+    measured |= suite_seconds()
+  machine = (
+    f'{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}'
+  )
+  table = Table('measured now', 'value', title=machine, title_justify='left')
+  for name, value in measured.items():
+    table.add_row(name, f'{value:.4g}')
+  console = Console(width=None if sys.stdout.isatty() else 160)
+  console.print(table)
+  kept = accuracies()
+  for row in kept:
+    console.print(', '.join(f'{name} {value}' for name, value in row.items()), highlight=False)
+  text = json.dumps({'machine': machine, 'measured': measured, 'accuracies': kept}, indent=1)
+  if args.out:
+    write_atomic(Path(args.out), text + '\n')
+    print(f'wrote {args.out}')
+  else:
+    print(text)
+
+
+if __name__ == '__main__':
+  main()
