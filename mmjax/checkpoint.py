@@ -16,6 +16,8 @@ import pathlib
 import re
 import shutil
 import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -39,7 +41,7 @@ class Checkpoints:
   Opening moves aside what a killed run left unfinished and what is plainly damaged, one line on stderr each.
   """
 
-  def __init__(self, workdir, metric='accuracy'):
+  def __init__(self, workdir: str | os.PathLike, metric: str = 'accuracy'):
     self._folder = pathlib.Path(workdir).resolve() / 'checkpoints'
     self._metric = metric
     for uncommitted in self._folder.glob(f'*{ocp.utils.TMP_DIR_SUFFIX}*'):
@@ -57,15 +59,21 @@ class Checkpoints:
       ),
     )
     self._background = concurrent.futures.ThreadPoolExecutor(1, 'checkpoint_manifest')
-    self._sealing = None  # the future of the manifest that is being written
+    self._sealing: concurrent.futures.Future | None = None  # of the manifest that is being written
 
-  def __enter__(self):
+  def __enter__(self) -> 'Checkpoints':
     return self
 
-  def __exit__(self, *unused):
+  def __exit__(self, *unused: object) -> None:
     self.close()
 
-  def save(self, step, state, extra=None, metrics=None):
+  def save(
+    self,
+    step: int,
+    state: Any,
+    extra: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, float] | None = None,
+  ) -> bool:
     """Starts to save; returns as soon as the state is copied to the host, so it may be donated right after.
 
     step: int, the newest so far; state: pytree of arrays; extra: dict for JSON, such as {'example': the data's index};
@@ -88,7 +96,7 @@ class Checkpoints:
     self._sealing = self._background.submit(self._seal, step)
     return True
 
-  def restore(self, template, *, best=False):
+  def restore(self, template: Any, *, best: bool = False) -> tuple[Any, dict[str, Any], int] | None:
     """The newest good checkpoint, or with best=True the one of the highest metric: (state, extra, step), or None.
 
     template: pytree of arrays or jax.ShapeDtypeStruct; the result has its structure, dtypes, shapes and shardings (the
@@ -111,7 +119,7 @@ class Checkpoints:
       return state, saved['extra'], step
     return None
 
-  def wait(self):
+  def wait(self) -> None:
     """Blocks until the last save is on the disk with its manifest. Raises OSError if it found no room there."""
     sealing, self._sealing = self._sealing, None
     if sealing:
@@ -119,7 +127,7 @@ class Checkpoints:
         self._manager.wait_until_finished()
         sealing.result()
 
-  def close(self):
+  def close(self) -> None:
     """Waits for the last save and ends the threads. Raises what wait() raises."""
     try:
       self.wait()
@@ -127,14 +135,14 @@ class Checkpoints:
       self._background.shutdown()
       self._manager.close()
 
-  def _seal(self, step):
+  def _seal(self, step: int) -> None:
     self._manager.wait_until_finished()  # the files are final only after Orbax's commit
     folder = self._folder / str(step)
     files = {name: [os.path.getsize(folder / name), _digest(folder / name)] for name in _files(folder)}
     body = json.dumps({'step': step, 'files': files}, indent=1)
     write_atomic(folder / MANIFEST, f'{hashlib.sha256(body.encode()).hexdigest()}\n{body}')
 
-  def _discard_if(self, step, why):
+  def _discard_if(self, step: int, why: str) -> bool:
     if not why:
       return False
     aside = self._folder / 'bad' / str(step)
@@ -145,7 +153,7 @@ class Checkpoints:
     return True
 
 
-def fault(folder, limit=None):
+def fault(folder: pathlib.Path, limit: int | None = None) -> str:
   """What is wrong with the files of a checkpoint, as a phrase that names the file, or '' if nothing is.
 
   folder: Path of one step; limit: only files of at most so many bytes are hashed, None for all. All sizes are compared.
@@ -170,7 +178,7 @@ def fault(folder, limit=None):
   return ''
 
 
-def layout(tree):
+def layout(tree: Any) -> dict[str, str]:
   """{'params/dense/kernel': 'float32[3,4]'} of a pytree of arrays. Raises ValueError for a leaf that is no array."""
   named = {}
   for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
@@ -181,7 +189,7 @@ def layout(tree):
   return named
 
 
-def check_layout(saved, wanted, folder):
+def check_layout(saved: dict[str, str], wanted: dict[str, str], folder: pathlib.Path) -> None:
   """Raises UserError in one line if two layouts differ; Orbax would cast another dtype without a word."""
   differ = [name for name in sorted(saved | wanted) if saved.get(name) != wanted.get(name)]
   if differ:
@@ -193,7 +201,7 @@ def check_layout(saved, wanted, folder):
     )
 
 
-def sha256(tree):
+def sha256(tree: Any) -> str:
   """Hex digest of a pytree of arrays: sorted key paths, dtypes, shapes and bytes. Equal digests mean equal bits."""
   digest = hashlib.sha256()
   named = [(jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
@@ -205,7 +213,7 @@ def sha256(tree):
 
 
 @contextlib.contextmanager
-def _disk_errors(folder):
+def _disk_errors(folder: pathlib.Path) -> Iterator[None]:
   """Errors of Orbax's storage layer, ValueErrors with an errno in their text, become OSErrors that name the folder."""
   try:
     yield
@@ -217,25 +225,25 @@ def _disk_errors(folder):
     raise OSError(number, os.strerror(number), getattr(error, 'filename', None) or str(folder)) from error
 
 
-def _score(metrics):
+def _score(metrics: Mapping[str, float] | None) -> float:
   return (metrics or {}).get('score', -math.inf)
 
 
-def _abstract(leaf):
+def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
   sharding = getattr(leaf, 'sharding', None) or jax.sharding.SingleDeviceSharding(jax.devices()[0])
   return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
 
-def _steps(folder):
+def _steps(folder: pathlib.Path) -> list[int]:
   return sorted((int(path.name) for path in folder.glob('*') if path.name.isdigit()), reverse=True)
 
 
-def _files(folder):
+def _files(folder: pathlib.Path) -> set[str]:
   """Names of all files below a folder but the manifest, relative to it, as a set."""
   paths = (path.relative_to(folder).as_posix() for path in folder.rglob('*') if not path.is_dir())
   return {name for name in paths if name != MANIFEST}
 
 
-def _digest(path):
+def _digest(path: pathlib.Path) -> str:
   with open(path, 'rb') as file:
     return hashlib.file_digest(file, 'sha256').hexdigest()

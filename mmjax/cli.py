@@ -17,6 +17,8 @@ import runpy
 import signal
 import sys
 import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NoReturn
 
 import ml_collections
 
@@ -24,6 +26,9 @@ from mmjax.errors import RunError, UserError, nearest
 from mmjax.workdir import flatten
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+MODES = ('train', 'eval', 'predict')
+
+Flags = Mapping[str, tuple[Any, str]]  # {name: (default, one line of help)}
 
 
 class Preempted(Exception):
@@ -42,20 +47,27 @@ class Signals:
         raise Preempted(f'saved step {step}; the same command goes on from there')
   """
 
-  def __enter__(self):
+  def __enter__(self) -> 'Signals':
     self.term = False
     self._before = signal.signal(signal.SIGTERM, self._first)
     return self
 
-  def __exit__(self, *unused):
+  def __exit__(self, *unused: object) -> None:
     signal.signal(signal.SIGTERM, self._before)
 
-  def _first(self, number, frame):
+  def _first(self, number: int, frame: types.FrameType | None) -> None:
     self.term = True
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def main(run, *, config, modes=('train', 'eval', 'predict'), flags=None, doc=''):
+def main(
+  run: Callable[[ml_collections.FrozenConfigDict, types.SimpleNamespace], None],
+  *,
+  config: str,
+  modes: Sequence[str] = MODES,
+  flags: Flags | None = None,
+  doc: str = '',
+) -> NoReturn:
   """Parses the command line, calls run(config, args) and ends the process; call it under `if __name__ == '__main__'`.
 
   run: takes a FrozenConfigDict and a namespace with workdir, mode and the names in flags; config: the default,
@@ -65,7 +77,7 @@ def main(run, *, config, modes=('train', 'eval', 'predict'), flags=None, doc='')
   sys.exit(_exit_code(lambda: run(*parse(sys.argv[1:], config=config, modes=modes, flags=flags, doc=doc))))
 
 
-def check(*, config, modes=('train', 'eval', 'predict'), flags=None, doc=''):
+def check(*, config: str, modes: Sequence[str] = MODES, flags: Flags | None = None, doc: str = '') -> None:
   """Ends the process on --help or a wrong command line, else does nothing. Same arguments as main().
 
   An experiment calls it above its slow imports, so that a misspelt flag is said in a tenth of a second.
@@ -75,7 +87,9 @@ def check(*, config, modes=('train', 'eval', 'predict'), flags=None, doc=''):
     sys.exit(code)
 
 
-def parse(argv, *, config, modes, flags=None, doc=''):
+def parse(
+  argv: Sequence[str], *, config: str, modes: Sequence[str], flags: Flags | None = None, doc: str = ''
+) -> tuple[ml_collections.FrozenConfigDict, types.SimpleNamespace]:
   """argv: list of str, without the program. Returns (FrozenConfigDict, namespace); see main().
 
   Raises UserError in one line; SystemExit(0) after it has printed the page of --help.
@@ -103,7 +117,7 @@ def parse(argv, *, config, modes, flags=None, doc=''):
   return ml_collections.FrozenConfigDict(values), args
 
 
-def load_config(spec):
+def load_config(spec: str) -> ml_collections.ConfigDict:
   """spec: 'FILE' or 'FILE:VARIANT'. Returns the ConfigDict. Raises UserError: no such file, variant, get_config."""
   path, colon, variant = spec.partition(':')
   module = _config_module(path)
@@ -115,7 +129,7 @@ def load_config(spec):
   return values
 
 
-def override(config, name, text):
+def override(config: ml_collections.ConfigDict, name: str, text: str) -> None:
   """Sets config.a.b from name 'a.b' and the text of the command line, in the type it has. Raises UserError."""
   flat = flatten(config.to_dict())
   if name not in flat:
@@ -131,7 +145,7 @@ def override(config, name, text):
   config[key] = convert(f'--config.{name}', text, config[key])
 
 
-def convert(name, text, old):
+def convert(name: str, text: str, old: Any) -> Any:
   """text in the type of old: bool, int, float, str or tuple. Raises UserError that says what was found and expected."""
   kind = type(old)
   try:
@@ -146,7 +160,7 @@ def convert(name, text, old):
   raise UserError(f'{name} cannot be set on the command line, it is a {kind.__name__}')
 
 
-def _items(new, old):
+def _items(new: Any, old: tuple) -> tuple:
   """new as a tuple whose items have the type of old's; an int does for a float. Raises TypeError."""
   if not isinstance(new, (tuple, list)):
     raise TypeError('no tuple')
@@ -158,9 +172,10 @@ def _items(new, old):
   return tuple(new)
 
 
-def _split(argv, known):
+def _split(argv: Sequence[str], known: Iterable[str]) -> dict[str, str]:
   """['--a=1', '--b', '2'] -> {'--a': '1', '--b': '2'}. The last of two equal flags holds."""
-  given, rest = {}, list(argv)
+  given: dict[str, str] = {}
+  rest = list(argv)
   while rest:
     name, equals, text = rest.pop(0).partition('=')
     if name in ('--help', '-h'):
@@ -179,7 +194,7 @@ def _split(argv, known):
   return given
 
 
-def _config_module(name):
+def _config_module(name: str) -> dict[str, Any]:
   """The names of a config file as a dict."""
   path = pathlib.Path(name).expanduser()
   if not path.is_absolute() and not path.exists():
@@ -198,7 +213,7 @@ def _config_module(name):
   return module
 
 
-def _exit_code(call):
+def _exit_code(call: Callable[[], object]) -> int:
   """Runs call() and returns the exit code; every expected failure is one line on stderr, a bug keeps its traceback."""
   try:
     call()
@@ -216,12 +231,14 @@ def _exit_code(call):
   return 0
 
 
-def _said(code, line):
+def _said(code: int, line: str) -> int:
   print(' '.join(line.split()), file=sys.stderr, flush=True)
   return code
 
 
-def _page(default, spec, values, modes, flags, doc):
+def _page(
+  default: str, spec: str, values: ml_collections.ConfigDict, modes: Sequence[str], flags: Flags, doc: str
+) -> str:
   spec_of_main = getattr(sys.modules['__main__'], '__spec__', None)
   program = f'python -m {spec_of_main.name}' if spec_of_main else f'python {sys.argv[0]}'
   path = spec.partition(':')[0]
@@ -267,7 +284,7 @@ def _page(default, spec, values, modes, flags, doc):
   ).strip()
 
 
-def _columns(rows):
-  rows = list(rows)
+def _columns(given: Iterable[tuple[str, str]]) -> list[str]:
+  rows = list(given)
   width = max((len(left) for left, _ in rows), default=0)
   return [f'  {left:<{width}}  {right}' for left, right in rows]

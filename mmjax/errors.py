@@ -1,6 +1,7 @@
 """The two kinds of failure that are no bug of the code, and the phrase that helps with a misspelt word."""
 
 import difflib
+from collections.abc import Iterable
 
 FEW = 6  # this many choices are listed in full
 
@@ -13,15 +14,15 @@ class RunError(RuntimeError):
   """A run that cannot go on, such as one with a non-finite update. One line; exit code 1."""
 
 
-def nearest(word, choices):
+def nearest(word: object, choices: Iterable[object]) -> str:
   """The end of an error line about an unknown word: "; did you mean 'lr'?", or the choices when they are few, or ''.
 
   word: what was given; choices: iterable of str. Returns str, never a line break.
   """
-  choices = sorted(map(str, choices))
-  close = choices if len(choices) == 1 else difflib.get_close_matches(str(word), choices, n=1, cutoff=0.5)
+  known = sorted(map(str, choices))
+  close = known if len(known) == 1 else difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
   if close:
     return f'; did you mean {close[0]!r}?'
-  if 0 < len(choices) <= FEW:
-    return f'; choose from {", ".join(choices)}'
+  if 0 < len(known) <= FEW:
+    return f'; choose from {", ".join(known)}'
   return ''

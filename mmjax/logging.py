@@ -3,9 +3,12 @@
 import collections
 import json
 import math
+import os
 import pathlib
 import sys
 import time
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -31,10 +34,10 @@ class Logger:
   Raises OSError that names the file, here and in write(), when the disk is full.
   """
 
-  def __init__(self, workdir, *, total, start=0, batch=None):
+  def __init__(self, workdir: str | os.PathLike, *, total: int, start: int = 0, batch: int | None = None):
     self._path = pathlib.Path(workdir) / 'metrics.jsonl'
     self._total, self._batch = total, batch
-    self._bar = None
+    self._bar: tqdm.tqdm | None = None
     if sys.stderr.isatty():
       self._bar = tqdm.tqdm(
         total=total,
@@ -44,21 +47,20 @@ class Logger:
         leave=True,
         bar_format='{n:,}/{total:,} {percentage:3.0f}%|{bar}|{desc}',
       )
-    self._marks: collections.deque[tuple[float, int]] = collections.deque(
-      maxlen=30
-    )  # of (seconds, step), for the speed; without the step that compiles
+    # (seconds, step), for the speed; without the step that compiles
+    self._marks: collections.deque[tuple[float, int]] = collections.deque(maxlen=30)
     self._due = 0.0  # monotonic seconds
     _cut_back(self._path, start, self.say)
-    self._file = open(self._path, 'a', encoding='utf-8')
+    self._file = open(self._path, 'a', encoding='utf-8')  # noqa: SIM115, close() is below
     self._board = _Board(self._path.with_name('tensorboard'), start)
 
-  def __enter__(self):
+  def __enter__(self) -> 'Logger':
     return self
 
-  def __exit__(self, *unused):
+  def __exit__(self, *unused: object) -> None:
     self.close()
 
-  def write(self, step, split, metrics):
+  def write(self, step: int, split: str, metrics: Mapping[str, Any]) -> None:
     """Appends a line to metrics.jsonl and the same numbers to TensorBoard, as split/name.
 
     step: int; split: 'train', 'val', ..., 'final'; metrics: {name: number, array of one number, or str}.
@@ -77,11 +79,11 @@ class Logger:
       self._file.flush()
     self._board.write(int(step), {f'{split}/{name}': value for name, value in numbers.items()})
 
-  def progress(self, step, metrics):
+  def progress(self, step: int, metrics: Callable[[], Mapping[str, float]]) -> None:
     """Shows where the run is: step, loss, accuracy, examples/s, time left. Cheap enough to call at each step.
 
-    metrics: a function without arguments that gives {name: number}, of which loss and accuracy are shown. Called, at the
-    cost of a wait for the device, only when something is drawn: twice a second on a terminal, else every 30 seconds.
+    metrics: a function without arguments that gives {name: number}, of which loss and accuracy are shown. Called, at
+    the cost of a wait for the device, only when something is drawn: twice a second on a terminal, else every 30 s.
     """
     now = time.monotonic()
     if now < self._due and (self._bar is None or step < self._total):
@@ -102,14 +104,14 @@ class Logger:
     self._bar.desc = ' ' + ' '.join(shown)
     self._bar.refresh()
 
-  def say(self, text):
+  def say(self, text: str) -> None:
     """Prints text to stderr, above the bar if there is one."""
     if self._bar is None:
       print(text, file=sys.stderr, flush=True)
     else:
       self._bar.write(text, file=sys.stderr)
 
-  def close(self):
+  def close(self) -> None:
     """Ends the bar and the files. May be called twice."""
     if self._bar is not None:
       self._bar.close()
@@ -118,7 +120,7 @@ class Logger:
     self._board.close()
 
 
-def parameter_table(params):
+def parameter_table(params: Any) -> str:
   """Table of a pytree of arrays or jax.ShapeDtypeStruct, grouped to depth 2: name, count, share."""
   groups: collections.Counter[str] = collections.Counter()
   size = 0
@@ -134,7 +136,7 @@ def parameter_table(params):
   return '\n'.join([*lines[:-1], rule, lines[-1]])
 
 
-def device_line():
+def device_line() -> str:
   """One line: platform, kind, number of devices and processes, jax version. Starts the backend."""
   device, count, processes = jax.devices()[0], jax.device_count(), jax.process_count()
   kind = '' if device.device_kind == device.platform else f' ({device.device_kind})'
@@ -151,22 +153,22 @@ class _Board:
   fills and the training loop waits for ever. Its file format alone is used here, so that write() raises the error.
   """
 
-  def __init__(self, folder, start):
+  def __init__(self, folder: pathlib.Path, start: int):
     folder.mkdir(exist_ok=True)
     self._folder, self._flushed = folder, time.monotonic()
     self._events = EventsWriter(str(folder / 'events'), f'.{time.time_ns()}')  # two runs may begin in one second
     purge = start + 1 if start else 0  # what TensorBoard shows of an earlier part of this run ends here
     self._add(Event(step=purge, wall_time=time.time(), session_log=SessionLog(status=SessionLog.START)))
 
-  def write(self, step, scalars):
+  def write(self, step: int, scalars: Mapping[str, float]) -> None:
     values = [Summary.Value(tag=name, simple_value=value) for name, value in scalars.items()]
     self._add(Event(step=step, wall_time=time.time(), summary=Summary(value=values)))
 
-  def close(self):
+  def close(self) -> None:
     with naming(self._folder):
       self._events.close()
 
-  def _add(self, event):
+  def _add(self, event: Event) -> None:
     with naming(self._folder):
       self._events.write_event(event)
       if time.monotonic() > self._flushed + FLUSH_SECONDS:
@@ -174,7 +176,7 @@ class _Board:
         self._flushed = time.monotonic()
 
 
-def _cut_back(path, start, say):
+def _cut_back(path: pathlib.Path, start: int, say: Callable[[str], None]) -> None:
   """Rewrites metrics.jsonl to its lines of steps up to start, without 'final' lines; to nothing if start is 0."""
   if not path.exists():
     return
@@ -191,11 +193,11 @@ def _cut_back(path, start, say):
   write_atomic(path, b''.join(kept))
 
 
-def _fixed(number):
+def _fixed(number: float) -> str:
   """Four decimals, so that the line does not jump about; 0.00002 -> '2.0e-05'."""
   return f'{number:.1e}' if 0 < abs(number) < 1e-3 else f'{number:.4f}'
 
 
-def _short(number):
+def _short(number: float) -> str:
   """1234.5 -> '1,234', 12.34 -> '12.3', 0.5 -> '0.5'."""
   return f'{number:,.0f}' if number >= 100 else f'{number:.3g}'

@@ -8,16 +8,18 @@ import os
 import pathlib
 import socket
 import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from mmjax.errors import UserError
 
 FREE = ('log.', 'parallel.')  # keys that may change between the parts of one run: they do not change its result
 
-_locks = {}  # {pathlib.Path: file descriptor}, open for as long as this process lives
+_locks: dict[pathlib.Path, int] = {}  # file descriptors, open for as long as this process lives
 
 
 @contextlib.contextmanager
-def naming(path):
+def naming(path: str | os.PathLike) -> Iterator[None]:
   """An OSError from within names this path; write() and flush() raise it without any."""
   try:
     yield
@@ -25,7 +27,7 @@ def naming(path):
     raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def write_atomic(path, content):
+def write_atomic(path: str | os.PathLike, content: str | bytes) -> None:
   """Writes a file so that a reader, or a crash, meets the old content or the new one and never a part.
 
   path: str or Path in a folder that exists; content: str (written as UTF-8) or bytes.
@@ -46,17 +48,20 @@ def write_atomic(path, content):
       raise
 
 
-def open_workdir(path, config):
+def open_workdir(path: str | os.PathLike, config: Mapping[str, Any], *, fresh: bool = True) -> pathlib.Path:
   """Makes or reopens the folder of a run, and keeps every other process out of it while this one lives.
 
   path: str or Path, missing parents are made; config: nested dict of numbers, strings, sequences, kept as config.json.
   A folder that holds another config is refused, except for keys under `log.` and `parallel.`, which are updated.
+  fresh: whether it may be a new folder; False asks for one that holds checkpoints.
   The lock goes with the process, also after kill -9. Returns the absolute pathlib.Path.
-  Raises UserError: no folder can be made or written there, another run uses it, or its config differs.
+  Raises UserError: no folder can be made or written there, none is there, another run uses it, or its config differs.
   """
   if not str(path).strip():
     raise UserError('the workdir is empty; give a folder')
   path = pathlib.Path(path).expanduser().absolute()
+  if not fresh and not any(path.glob('checkpoints/[0-9]*')):
+    raise UserError(f'workdir {path} holds no checkpoint; expected the folder of a run that was trained')
   try:
     path.mkdir(parents=True, exist_ok=True)
     path = path.resolve()
@@ -69,16 +74,16 @@ def open_workdir(path, config):
   return path
 
 
-def flatten(config, prefix=''):
+def flatten(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
   """{'optim': {'lr': 1}} -> {'optim.lr': 1}. An empty dict stays a value, so that it is not lost."""
-  flat = {}
+  flat: dict[str, Any] = {}
   for key, value in config.items():
     nested = isinstance(value, dict) and value
     flat.update(flatten(value, f'{prefix}{key}.') if nested else {f'{prefix}{key}': value})
   return flat
 
 
-def _lock(path):
+def _lock(path: pathlib.Path) -> None:
   if path in _locks:
     return
   handle = os.open(path / '.lock', os.O_RDWR | os.O_CREAT, 0o666)
@@ -97,7 +102,7 @@ def _lock(path):
   _locks[path] = handle
 
 
-def _forget_locks():
+def _forget_locks() -> None:
   """In a forked child: a data worker that outlives its killed parent must not hold the parent's lock."""
   for handle in _locks.values():
     os.close(handle)
@@ -107,7 +112,7 @@ def _forget_locks():
 os.register_at_fork(after_in_child=_forget_locks)
 
 
-def _keep_config(path, config):
+def _keep_config(path: pathlib.Path, config: Mapping[str, Any]) -> None:
   text = json.dumps(config, indent=2, sort_keys=True) + '\n'
   if not path.exists():
     write_atomic(path, text)
@@ -128,5 +133,5 @@ def _keep_config(path, config):
     write_atomic(path, text)
 
 
-def _shown(flat, key):
+def _shown(flat: Mapping[str, Any], key: str) -> str:
   return json.dumps(flat[key]) if key in flat else 'absent'

@@ -165,7 +165,7 @@ def test_relative_configs_are_found_from_the_repository(folder, monkeypatch):
   monkeypatch.setattr(cli, 'ROOT', root)
   assert parse('--workdir=w', config='configs/toy.py:tiny')[0].seed == 5
   assert parse('--workdir=w', config='toy.py')[0].seed == 0  # the current folder comes first
-  with pytest.raises(UserError, match="did you mean 'toy.py'"):
+  with pytest.raises(UserError, match=r"did you mean 'toy\.py'"):
     parse('--workdir=w', config='configs/toi.py')
 
 

@@ -172,7 +172,7 @@ def test_full_disk_surfaces_and_does_not_hang(tmp_path):
     with pytest.raises(OSError) as caught:
       for step in range(100):
         log.write(step, 'train', {'loss': 1.0, 'accuracy': 0.5})
-    with pytest.raises(OSError, match='metrics.jsonl'):  # the line is still to be written, leaving `with` says it too
+    with pytest.raises(OSError, match=r'metrics\.jsonl'):  # the line is still to be written, leaving `with` says it too
       log.close()
   finally:
     resource.setrlimit(resource.RLIMIT_FSIZE, limit)

@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -63,7 +64,7 @@ def test_log_and_parallel_may_change(tmp_path):
 
 def test_unreadable_config_is_said(tmp_path):
   (tmp_path / 'config.json').write_text('{"optim": ')
-  with pytest.raises(UserError, match='config.json is not readable'):
+  with pytest.raises(UserError, match=r'config\.json is not readable'):
     workdir.open_workdir(tmp_path, CONFIG)
 
 
@@ -81,11 +82,24 @@ def test_places_where_no_folder_can_be(tmp_path):
     one_line(caught)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason='root may write everywhere')
-def test_unwritable_folder(tmp_path):
-  tmp_path.chmod(0o555)
-  with pytest.raises(UserError, match='Permission denied'):
-    workdir.open_workdir(tmp_path, CONFIG)
+OPEN = """
+import os, sys
+from mmjax.workdir import open_workdir
+if os.geteuid() == 0:
+  os.setuid(65534)   # root may write everywhere
+open_workdir(sys.argv[1], {})
+"""
+
+
+def test_unwritable_folder():
+  with tempfile.TemporaryDirectory() as folder:  # tmp_path lies in a folder that other users cannot enter
+    os.chmod(folder, 0o555)
+    child = subprocess.run([sys.executable, '-c', OPEN, folder], capture_output=True, text=True, cwd=ROOT)
+    assert child.stderr.endswith(f'UserError: workdir {os.path.realpath(folder)}: Permission denied\n')
+    assert os.listdir(folder) == []
+  with pytest.raises(UserError, match=r'^workdir /proc/\d+: ') as caught:  # a folder, but no user writes there
+    workdir.open_workdir('/proc/self', CONFIG)
+  one_line(caught)
 
 
 HOLD = """

@@ -4,6 +4,9 @@ Published: 4,000 / 1,000 pictures of 64x64, 38,575 / 9,673 questions (2 to 21 a 
 (3,888 questions) are held out here as a validation split; the test split is the published one.
 """
 
+from collections.abc import Iterator, Sequence
+from typing import Any
+
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
@@ -38,7 +41,7 @@ SENTENCES = tuple(
 LENGTH = 11  # tokens of the longest of the 107, with [CLS] and [SEP]
 
 
-def question_type(sentence):
+def question_type(sentence: str) -> str:
   """One of QUESTION_TYPES, by the words: what color, what shape, is there (present), is there not (absent)."""
   words = sentence.rstrip('?').split()
   if words[0] == 'what':
@@ -56,7 +59,7 @@ class EasyVqa(tfds.core.GeneratorBasedBuilder):
   RELEASE_NOTES = {'1.0.0': 'The data of easy-vqa 1.0.'}
   url_infos = None  # nothing is downloaded; TFDS looks for checksums otherwise, through importlib_resources
 
-  def _info(self):
+  def _info(self) -> tfds.core.DatasetInfo:
     feature = tfds.features
     return tfds.core.DatasetInfo(
       builder=self,
@@ -73,7 +76,7 @@ class EasyVqa(tfds.core.GeneratorBasedBuilder):
       ),
     )
 
-  def _split_generators(self, dl_manager):
+  def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
     try:
       import easy_vqa  # here, because only preparing needs it
     except ImportError:
@@ -87,8 +90,10 @@ class EasyVqa(tfds.core.GeneratorBasedBuilder):
       'test': self._generate_examples(*test, range(len(test[0]))),
     }
 
-  def _generate_examples(self, paths, questions, ids):
-    asked = {i: [] for i in ids}
+  def _generate_examples(
+    self, paths: Sequence[str], questions: tuple[Sequence, ...], ids: range
+  ) -> Iterator[tuple[int, dict[str, Any]]]:
+    asked: dict[int, list[tuple[str, int, int]]] = {i: [] for i in ids}
     for sentence, answer, i in zip(*questions):
       if i in asked:
         asked[i].append((sentence, QUESTION_TYPES.index(question_type(sentence)), ANSWERS.index(answer)))

@@ -5,13 +5,20 @@ int32 [K], 'answer' int32 [K], 'weight' float32 [K] (1, or 0 for a question that
 once, when the encoder is made.
 """
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
 import numpy as np
+from tokenizers import Tokenizer
 
 from mmjax.data import tokens
 from mmjax.errors import UserError
 
+Example = Mapping[str, Any]  # as it is on disk: arrays, and text as bytes
+Encoder = Callable[[Example], dict[str, np.ndarray]]
 
-def regions(tokenizer, sentences, length):
+
+def regions(tokenizer: Tokenizer, sentences: Sequence[str], length: int) -> Encoder:
   """Encoder for Sort-of-CLEVR with the objects given.
 
   Adds 'regions' float32 [R,F] (see region_features), 'boxes' float32 [R,4], x1 y1 x2 y2 in 0..1, and 'region_label'
@@ -20,7 +27,7 @@ def regions(tokenizer, sentences, length):
   """
   ask = _questions(tokenizer, sentences, length)
 
-  def encode(example):
+  def encode(example: Example) -> dict[str, np.ndarray]:
     return ask(example, len(example['question'])) | {
       'regions': region_features(example['crops']),
       'boxes': example['boxes'],
@@ -30,25 +37,25 @@ def regions(tokenizer, sentences, length):
   return encode
 
 
-def statements(tokenizer, sentences, answers, length):
+def statements(tokenizer: Tokenizer, sentences: Sequence[str], answers: Sequence[str], length: int) -> Encoder:
   """`regions` for pre-training. Adds 'statement' int32 [K,A,L]: each question followed by each of the answers."""
   plain = regions(tokenizer, sentences, length)
   said = [f'{sentence} {answer}' for sentence in sentences for answer in answers]
   table = tokens.encode(tokenizer, said, length).reshape(len(sentences), len(answers), length)
   row = {sentence.encode(): i for i, sentence in enumerate(sentences)}
 
-  def encode(example):
+  def encode(example: Example) -> dict[str, np.ndarray]:
     return plain(example) | {'statement': table[[row[sentence] for sentence in example['question']]]}
 
   return encode
 
 
-def region_features(crops):
+def region_features(crops: np.ndarray) -> np.ndarray:
   """Crops uint8 [...,R,11,11,3] -> float32 [...,R,363] in -1..1."""
   return crops.reshape(*crops.shape[:-3], -1) * np.float32(2 / 255) - np.float32(1)
 
 
-def pixels(tokenizer, sentences, length, questions):
+def pixels(tokenizer: Tokenizer, sentences: Sequence[str], length: int, questions: int) -> Encoder:
   """Encoder for bare pictures. Adds 'image' uint8 [h,w,3].
 
   questions: K; a picture with fewer is filled up with its first question, weight 0. The rest and the errors are as in
@@ -56,17 +63,19 @@ def pixels(tokenizer, sentences, length, questions):
   """
   ask = _questions(tokenizer, sentences, length)
 
-  def encode(example):
+  def encode(example: Example) -> dict[str, np.ndarray]:
     return ask(example, questions) | {'image': example['image']}
 
   return encode
 
 
-def _questions(tokenizer, sentences, length):
+def _questions(
+  tokenizer: Tokenizer, sentences: Sequence[str], length: int
+) -> Callable[[Example, int], dict[str, np.ndarray]]:
   table = tokens.encode(tokenizer, sentences, length)
   row = {sentence.encode(): i for i, sentence in enumerate(sentences)}  # text comes back from disk as bytes
 
-  def ask(example, questions):
+  def ask(example: Example, questions: int) -> dict[str, np.ndarray]:
     found = len(example['question'])
     if found > questions:
       raise UserError(f'picture with {found} questions: expected at most {questions}')

@@ -17,6 +17,8 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol
 
 import grain
 import numpy as np
@@ -24,10 +26,22 @@ import tensorflow_datasets as tfds
 
 from mmjax.errors import UserError, nearest
 
+Encode = Callable[[Any], Mapping[str, Any]]
+
 READING = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)  # batches; more threads are slower
 
 
-def load(builder_cls, split, data_dir=None):
+class Examples(Protocol):
+  """Random access to examples."""
+
+  def __len__(self) -> int: ...
+
+  def __getitem__(self, i: int) -> Any: ...
+
+
+def load(
+  builder_cls: type[tfds.core.GeneratorBasedBuilder], split: str, data_dir: str | os.PathLike | None = None
+) -> 'Source':
   """Random access to a split: `len(source)` examples, `source[i]` a dict of arrays. Prepares the data once, which it
   says on stderr.
 
@@ -50,13 +64,13 @@ def load(builder_cls, split, data_dir=None):
     builder = _builder(builder_cls, root)
   if not builder.info.splits:
     raise UserError(f'{builder.data_path}: expected dataset_info.json in that folder; delete it to have it made again')
-  name = re.match(r'\w*', split)[0]
+  name = re.split(r'\W', split)[0]
   if name not in builder.info.splits:
     raise UserError(f'split {split!r} of {builder.name} is unknown{nearest(name, builder.info.splits)}')
   return Source(builder, split)
 
 
-def _builder(builder_cls, root):
+def _builder(builder_cls: type[tfds.core.GeneratorBasedBuilder], root: str) -> tfds.core.DatasetBuilder:
   version = os.path.join(root, builder_cls.name, str(builder_cls.VERSION))
   try:
     with open(os.path.join(version, 'dataset_info.json'), encoding='utf-8') as file:
@@ -68,7 +82,7 @@ def _builder(builder_cls, root):
   return builder_cls(data_dir=root, file_format='array_record')
 
 
-def _prepare(builder):
+def _prepare(builder: tfds.core.DatasetBuilder) -> None:
   home = builder.data_path.parent
   os.makedirs(home, exist_ok=True)
   with open(home / 'lock', 'w') as lock:  # freed by the system, even when the process dies
@@ -89,7 +103,7 @@ class Source:
   Raises UserError with the name of the file where a record cannot be read.
   """
 
-  def __init__(self, builder, split):
+  def __init__(self, builder: tfds.core.DatasetBuilder, split: str):
     self.name, self.split = builder.name, split
     self._files = builder.info.splits[split].file_instructions
     self._ends = np.cumsum([file.take for file in self._files])
@@ -98,10 +112,13 @@ class Source:
     for end in self._ends:  # the last record of every file: one that was cut off shows at once
       self[end - 1]
 
-  def __len__(self):
+  def __len__(self) -> int:
     return len(self._data)
 
-  def __getitem__(self, i):
+  def __iter__(self) -> Iterator[dict[str, Any]]:
+    return (self[i] for i in range(len(self)))
+
+  def __getitem__(self, i: int) -> dict[str, Any]:
     if not 0 <= i < len(self):
       raise IndexError(f'example {i} of {len(self)}')
     try:
@@ -117,7 +134,9 @@ class Source:
       ) from error
 
 
-def train_batches(source, encode, *, images, seed, start=0, shard=(0, 1)):
+def train_batches(
+  source: Examples, encode: Encode, *, images: int, seed: int, start: int = 0, shard: tuple[int, int] = (0, 1)
+) -> Iterator[dict[str, np.ndarray]]:
   """Endless iterator of batches, dicts of arrays [N/n,...]; every epoch has another order. It has close().
 
   source: anything with len and [i]; encode: example -> dict of arrays; images: N, of the global batch; seed: int, from
@@ -133,7 +152,9 @@ def train_batches(source, encode, *, images, seed, start=0, shard=(0, 1)):
   return _batches(order.slice(slice(start, None)).map(encode), images, shard)
 
 
-def eval_batches(source, encode, *, images, shard=(0, 1)):
+def eval_batches(
+  source: Examples, encode: Encode, *, images: int, shard: tuple[int, int] = (0, 1)
+) -> Iterator[dict[str, np.ndarray]]:
   """One pass in order: iterator of batches, dicts of arrays [N/n,...] with close(). All processes get equally many.
 
   The last example fills the last batch up, with 'weight' 0. Arguments and errors as in train_batches.
@@ -141,14 +162,14 @@ def eval_batches(source, encode, *, images, shard=(0, 1)):
   _check(source, images, shard)
   last = len(source) - 1
 
-  def read(i):
+  def read(i: int) -> Mapping[str, Any]:
     example = encode(source[min(i, last)])
-    return example if i <= last else example | {'weight': np.zeros_like(example['weight'])}
+    return example if i <= last else {**example, 'weight': np.zeros_like(example['weight'])}
 
   return _batches(grain.MapDataset.range(-(-len(source) // images) * images).map(read), images, shard)
 
 
-def _check(source, images, shard):
+def _check(source: Examples, images: int, shard: tuple[int, int]) -> None:
   place, processes = shard
   if not 0 <= place < processes:
     raise UserError(f'shard {shard}: expected (p, n) with p from 0 to n - 1')
@@ -158,7 +179,7 @@ def _check(source, images, shard):
     raise UserError('data: expected at least one example, found none')
 
 
-def _batches(examples, images, shard):
+def _batches(examples: grain.MapDataset, images: int, shard: tuple[int, int]) -> Iterator[dict[str, np.ndarray]]:
   place, processes = shard
   return iter(examples.batch(images // processes).slice(slice(place, None, processes)).to_iter_dataset(READING))
 
@@ -171,17 +192,18 @@ class prefetch:  # lower-case, because it is used like a function, as contextlib
   the iterator.
   """
 
-  def __init__(self, iterator, put, size=2):
+  def __init__(self, iterator: Iterable[Any], put: Callable[[Any], Any], size: int = 2):
     self.waited = 0.0
-    self._ready, self._free, stop = queue.SimpleQueue(), threading.Semaphore(size), threading.Event()
+    self._ready: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+    self._free, stop = threading.Semaphore(size), threading.Event()
     thread = threading.Thread(target=_fill, args=(iterator, put, self._ready, self._free, stop), daemon=True)
     thread.start()  # it holds no reference to self: a forgotten prefetch is collected, and
     self._close = weakref.finalize(self, _halt, iterator, self._free, stop, thread)  # closed, as at exit
 
-  def __iter__(self):
+  def __iter__(self) -> 'prefetch':
     return self
 
-  def __next__(self):
+  def __next__(self) -> Any:
     if not self._close.alive:
       raise StopIteration
     start = time.perf_counter()
@@ -193,17 +215,19 @@ class prefetch:  # lower-case, because it is used like a function, as contextlib
       raise error
     return item
 
-  def close(self):
+  def close(self) -> None:
     self._close()
 
-  def __enter__(self):
+  def __enter__(self) -> 'prefetch':
     return self
 
-  def __exit__(self, *_):
+  def __exit__(self, *_: object) -> None:
     self.close()
 
 
-def _fill(iterator, put, ready, free, stop):
+def _fill(
+  iterator: Iterable, put: Callable, ready: queue.SimpleQueue, free: threading.Semaphore, stop: threading.Event
+) -> None:
   try:
     items = iter(iterator)
     while free.acquire() and not stop.is_set():
@@ -212,7 +236,7 @@ def _fill(iterator, put, ready, free, stop):
     ready.put((None, error))
 
 
-def _halt(iterator, free, stop, thread):
+def _halt(iterator: Iterable, free: threading.Semaphore, stop: threading.Event, thread: threading.Thread) -> None:
   stop.set()
   free.release()
   if thread is not threading.current_thread():  # where the garbage collector runs is not for us to choose

@@ -12,7 +12,8 @@ M pictures, R regions (objects, 6), Q questions of a picture (20).
 """
 
 import itertools
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -57,7 +58,7 @@ class Scene(NamedTuple):
   shape: np.ndarray
 
 
-def sentence(color, question_type):
+def sentence(color: str, question_type: str) -> str:
   """The question in words, such as 'what shape is the red object'; two str. Raises UserError for an unknown one."""
   for what, word, known in (('color', color, COLORS), ('question type', question_type, QUESTION_TYPES)):
     if word not in known:
@@ -65,7 +66,7 @@ def sentence(color, question_type):
   return SENTENCE[question_type].format(color)
 
 
-def answers(scene):
+def answers(scene: Scene) -> np.ndarray:
   """The answer to every question about every picture: Scene of M pictures -> int [M,color,type], index into ANSWERS."""
   center, shape = scene
   squared = ((center[:, :, None] - center[:, None]) ** 2).sum(-1)  # [M,R,R], >= 100 off the diagonal
@@ -85,14 +86,14 @@ def answers(scene):
   )
 
 
-def solve(scene, color, question_type):
+def solve(scene: Scene, color: str, question_type: str) -> str:
   """The answer to one question about one picture: Scene without M, two str -> str of ANSWERS. Raises UserError."""
   sentence(color, question_type)
   table = answers(Scene(np.asarray(scene.center)[None], np.asarray(scene.shape)[None]))
   return ANSWERS[table[0, COLORS.index(color), QUESTION_TYPES.index(question_type)]]
 
 
-def scenes(number, rng):
+def scenes(number: int, rng: np.random.RandomState) -> Scene:
   """Draws a Scene of `number` pictures; rng: np.random.RandomState.
 
   One object after the other: its centre is uniform in [5, 70) and drawn again until it is APART from those before it;
@@ -108,7 +109,7 @@ def scenes(number, rng):
   return Scene(center, rng.randint(len(SHAPES), size=(number, len(COLORS))))
 
 
-def draw(scene):
+def draw(scene: Scene) -> np.ndarray:
   """Scene of M pictures -> uint8 [M,75,75,3] on white; where two objects overlap, the later colour is above."""
   center, shape = scene
   image = np.full((len(center), SIDE, SIDE, 3), 255, np.uint8)
@@ -118,18 +119,18 @@ def draw(scene):
   return image
 
 
-def crop(image, center):
+def crop(image: np.ndarray, center: np.ndarray) -> np.ndarray:
   """The 11x11 pixels around centres: image uint8 [M,75,75,3], center int [M,R,2] -> uint8 [M,R,11,11,3]."""
   x, y = center[..., 0, None, None] + _STEP, center[..., 1, None, None] + _STEP[:, None]
   return image[np.arange(len(image))[:, None, None, None], y, x]
 
 
-def box(center):
+def box(center: np.ndarray) -> np.ndarray:
   """Centres int [...,2] -> float32 [...,4]: x1 y1 x2 y2 of the 11x11 pixels, in 0..1."""
   return (np.concatenate([center - HALF, center + HALF + 1], -1) / SIDE).astype(np.float32)
 
 
-def generate(number, seed):
+def generate(number: int, seed: int) -> tuple[dict[str, np.ndarray], Scene]:
   """Draws M = number pictures with questions: (dict of arrays [M,...] named as the features of SortOfClevr, Scene).
 
   RandomState, because its streams are frozen for good (NEP 19): no release of numpy changes the data.
@@ -153,7 +154,7 @@ def generate(number, seed):
   }, scene
 
 
-def find_regions(image):
+def find_regions(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """The six objects of a bare picture, by colour, in the order of COLORS.
 
   image uint8 [75,75,3] -> boxes float32 [6,4], x1 y1 x2 y2 in 0..1; crops uint8 [6,11,11,3]. The place of an object
@@ -176,7 +177,7 @@ def find_regions(image):
   return box(center), crop(image[None], center[None])[0]
 
 
-def _place(own, cover, color):
+def _place(own: np.ndarray, cover: np.ndarray, color: str) -> np.ndarray:
   """The centre int [2] (x y) whose stamp holds all pixels of `own` and else only some of `cover`; both bool [y,x]."""
   y, x = np.nonzero(own)
   if not x.size:
@@ -192,8 +193,8 @@ def _place(own, cover, color):
       f'picture: expected one {color} square or circle {2 * HALF + 1} pixels wide, found {x.size} '
       f'{color} pixels of another form'
     )
-  fits = np.array(fits)
-  return fits[((fits - fits.mean(0)) ** 2).sum(-1).argmin()]  # the middle one
+  places = np.array(fits)
+  return places[((places - places.mean(0)) ** 2).sum(-1).argmin()]  # the middle one
 
 
 class SortOfClevr(tfds.core.GeneratorBasedBuilder):
@@ -204,7 +205,7 @@ class SortOfClevr(tfds.core.GeneratorBasedBuilder):
   SPLITS = SPLITS
   url_infos = None  # nothing is downloaded; TFDS looks for checksums otherwise, through importlib_resources
 
-  def _info(self):
+  def _info(self) -> tfds.core.DatasetInfo:
     feature = tfds.features
     raw = feature.Encoding.BYTES  # pixels as they are in memory: quicker to read than a PNG; records are compressed
     regions, questions = len(COLORS), 2 * QUESTIONS
@@ -227,10 +228,10 @@ class SortOfClevr(tfds.core.GeneratorBasedBuilder):
       ),
     )
 
-  def _split_generators(self, dl_manager):
+  def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
     return {split: self._generate_examples(number, seed) for split, (number, seed) in self.SPLITS.items()}
 
-  def _generate_examples(self, number, seed):
+  def _generate_examples(self, number: int, seed: int) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     arrays, _ = generate(number, seed)
     for i in range(number):
       yield i, {name: array[i] for name, array in arrays.items()}

@@ -4,6 +4,7 @@ Ids of [PAD] [UNK] [CLS] [SEP] [MASK] are 0 to 4 in `build`; every encoded sente
 """
 
 import os
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
@@ -16,7 +17,7 @@ _clean = normalizers.Sequence([normalizers.Lowercase(), normalizers.Replace('?',
 _split = pre_tokenizers.WhitespaceSplit()
 
 
-def build(sentences):
+def build(sentences: Iterable[str]) -> Tokenizer:
   """A word-level Tokenizer of all words of `sentences` (iterable of str), in lower case and without '?'.
 
   Ids are alphabetical after SPECIAL, so that the same sentences give the same ids in whatever order they come.
@@ -28,7 +29,7 @@ def build(sentences):
   return _framed(tokenizer)
 
 
-def wordpiece(vocab_file):
+def wordpiece(vocab_file: str | os.PathLike) -> Tokenizer:
   """The uncased BERT Tokenizer (Devlin et al. 2019, arXiv:1810.04805) of a published vocab.txt.
 
   Raises UserError where the file is missing or is no such list.
@@ -44,7 +45,7 @@ def wordpiece(vocab_file):
   return _framed(tokenizer)
 
 
-def _framed(tokenizer):
+def _framed(tokenizer: Tokenizer) -> Tokenizer:
   tokenizer.add_special_tokens(list(SPECIAL))
   tokenizer.post_processor = processors.TemplateProcessing(
     single='[CLS] $A [SEP]', special_tokens=[(t, tokenizer.token_to_id(t)) for t in ('[CLS]', '[SEP]')]
@@ -52,7 +53,7 @@ def _framed(tokenizer):
   return tokenizer
 
 
-def encode(tokenizer, sentences, length):
+def encode(tokenizer: Tokenizer, sentences: Sequence[str], length: int) -> np.ndarray:
   """K str -> int32 [K, length], filled up with [PAD]. Raises UserError where a sentence is longer: nothing is cut."""
   ids = np.full((len(sentences), length), tokenizer.token_to_id('[PAD]'), np.int32)
   for row, sentence, found in zip(ids, sentences, tokenizer.encode_batch(list(sentences))):
@@ -64,6 +65,6 @@ def encode(tokenizer, sentences, length):
   return ids
 
 
-def words(tokenizer, ids):
+def words(tokenizer: Tokenizer, ids: Iterable[int]) -> list[str]:
   """The token behind each id, special tokens too: int [L] -> L str, to label attention maps with."""
-  return [tokenizer.id_to_token(int(i)) for i in ids]
+  return [tokenizer.id_to_token(int(i)) or '[UNK]' for i in ids]

@@ -21,7 +21,6 @@ def tiny_dir(tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def easy_dir(tmp_path_factory):
-  pytest.importorskip('easy_vqa')
   path = str(tmp_path_factory.mktemp('easy'))
   pipeline.load(easy_vqa.EasyVqa, 'test', path)
   return path

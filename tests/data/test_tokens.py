@@ -35,7 +35,7 @@ def test_the_longest_sentence_fits_and_nothing_is_cut():
   tokenizer = tokens.build(sort_of_clevr.SENTENCES)
   ids = tokens.encode(tokenizer, sort_of_clevr.SENTENCES, sort_of_clevr.LENGTH)
   assert (ids != 0).all(-1).any() and not (ids == 1).any()
-  with pytest.raises(UserError, match='at most 9 tokens .* found 10'):
+  with pytest.raises(UserError, match=r'at most 9 tokens .* found 10'):
     tokens.encode(tokenizer, sort_of_clevr.SENTENCES, 9)
 
 
