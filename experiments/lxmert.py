@@ -40,7 +40,6 @@ def build(c) -> tuple[task_of.Task, Answering]:
 
 def run(c, args, build=build) -> None:
   began = time.time()
-  workdir = open_workdir(args.workdir, c.to_dict())
   runs.keep_compiled()
   task, model = build(c)
   launch = train.Launch(c.parallel.how, c.data.images)
@@ -51,45 +50,44 @@ def run(c, args, build=build) -> None:
   )
   step = launch.compile_step(functools.partial(train.train_step, tx=tx, micro_batches=c.optim.micro_batches, **parts))
   eval_step = launch.compile_eval(functools.partial(train.eval_step, **parts))
-  evaluate = lambda split, state: task_of.evaluate(task, split, eval_step, state.variables, launch, c.eval.images)
+  state: train.State = launch.place(train.init(task_of.fresh_variables(model, task, c.seed), tx))
+  evaluate = lambda split: task_of.evaluate(task, split, eval_step, state.variables, launch, c.eval.images)
   batches_from = lambda first: train_batches(
     task.splits['train'], task.encode, images=c.data.images, seed=c.seed, start=first * c.data.images
   )
-  state = launch.place(train.init(task_of.fresh_variables(model, task, c.seed), tx))
   key, steps = launch.place(jax.random.key(c.seed + 1)), c.optim.steps
+  workdir = open_workdir(args.workdir, c.to_dict(), fresh=args.mode == 'train')
 
   with Checkpoints(workdir) as checkpoints, cli.Signals() as signals:
     state, _, start = checkpoints.restore(state) or (state, {}, 0)
     if args.mode == 'predict':
       return showing.predict(task, model, state.variables, args, start, c.title)
-    with Logger(workdir, total=steps, start=start, batch=c.data.images * task.questions) as log:
-      log.say(f'{parameter_table(state.params)}\n{device_line()}')
-      if start:
-        log.say(f'going on from step {start:,}')
-      if args.mode == 'eval':
-        return showing.finish(
-          c, task, model, state.variables, {s: evaluate(s, state) for s in task.tests}, workdir, began
-        )
-      with prefetch(batches_from(start), launch.put) as batches:
-        window = runs.Window(c.data.images * task.questions)
-        for done in range(start + 1, steps + 1):
-          state, sums = step(state, next(batches), key)
-          window.add(sums)
-          log.progress(done, lambda: task_of.named(train.divide(window.sums), task))
-          if done % c.log.every == 0 or done == steps:
-            log.write(done, 'train', task_of.named(window.close(batches.waited), task) | {'lr': rate(done - 1)})
-          if done % c.eval.every == 0 or done == steps or signals.term:
-            runs.stop_if_not_finite(state, lambda at: next(batches_from(at)), workdir)
-            scores = evaluate('validation', state)
-            log.write(done, 'validation', scores)
-            checkpoints.save(done, state, {'example': done * c.data.images}, scores)
-          if signals.term:
-            checkpoints.wait()
-            raise cli.Preempted(f'saved step {done:,} of {steps:,} in {workdir}; the same command goes on from there')
-      results = {split: evaluate(split, state) for split in task.tests}
-      for split, scores in results.items():
-        log.write(steps, split, scores)
-      log.write(steps, 'final', {'parameters_sha256': sha256(state.params)})
+    if args.mode == 'train':
+      questions = c.data.images * task.questions  # a step
+      with Logger(workdir, total=steps, start=start, batch=questions) as log:
+        log.say(f'{parameter_table(state.params)}\n{device_line()}' + f'\ngoing on from step {start:,}' * (start > 0))
+        with prefetch(batches_from(start), launch.put) as batches:
+          window = runs.Window(questions)
+          for done in range(start + 1, steps + 1):
+            state, sums = step(state, next(batches), key)
+            window.add(sums)
+            log.progress(done, lambda: task_of.named(train.divide(window.sums), task))
+            if done % c.log.every == 0 or done == steps:
+              log.write(done, 'train', task_of.named(window.close(batches.waited), task) | {'lr': rate(done - 1)})
+            if done % c.eval.every == 0 or done == steps or signals.term:
+              runs.stop_if_not_finite(state, lambda at: next(batches_from(at)), workdir)
+              scores = evaluate('validation')
+              log.write(done, 'validation', scores)
+              checkpoints.save(done, state, {'example': done * c.data.images}, scores)
+            if signals.term:
+              checkpoints.wait()
+              raise cli.Preempted(f'saved step {done:,} of {steps:,} in {workdir}; the same command goes on from there')
+        results = {split: evaluate(split) for split in task.tests}
+        for split, scores in results.items():
+          log.write(steps, split, scores)
+        log.write(steps, 'final', {'parameters_sha256': sha256(state.params)})
+    else:
+      results = {split: evaluate(split) for split in task.tests}
   showing.finish(c, task, model, state.variables, results, workdir, began)
 
 

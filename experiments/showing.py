@@ -205,8 +205,6 @@ def shown(task: Task, image: np.ndarray, question: str, ids: np.ndarray, out: Ma
 
 def predict(task: Task, model: nn.Module, variables: Mapping, args, step: int, title: str) -> None:
   """Answers args.question about the image file args.image; writes prediction.html with the attention over the image."""
-  if not step:
-    raise UserError(f'{args.workdir}: no checkpoint there, expected the folder of a trained run')
   if not args.image or not args.question:
     raise UserError('mode predict: --image=FILE and --question=TEXT are both needed')
   image = read_image(Path(args.image), np.asarray(task.splits['train'][0]['image']).shape)

@@ -86,7 +86,7 @@ class Logger:
     the cost of a wait for the device, only when something is drawn: twice a second on a terminal, else every 30 s.
     """
     now = time.monotonic()
-    if now < self._due and (self._bar is None or step < self._total):
+    if now < self._due and step < self._total:
       return
     self._due = now + (BAR_SECONDS if self._bar is not None else LINE_SECONDS)
     values = metrics()

@@ -1,0 +1,234 @@
+"""The experiments as a user runs them: small, whole, and through every way in which a run can end."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmjax.cli import ROOT
+from mmjax.data.pipeline import load
+from mmjax.data.sort_of_clevr import ANSWERS, SortOfClevr
+
+SMALL = [
+  '--config.model.width=16',
+  '--config.model.mlp=16',
+  '--config.model.heads=2',
+  '--config.model.schedule=1*[t<t] 1*[v<v] 1*[t<v v<t tied noffn; t<t v<v]',
+  '--config.data.images=2',
+  '--config.optim.warmup=1',
+  '--config.log.every=1',
+]
+
+
+def command(workdir, *more, experiment='lxmert', variant='tiny'):
+  return [
+    *(sys.executable, '-m', f'experiments.{experiment}', f'--workdir={workdir}'),
+    *(f'--config=configs/{experiment}.py:{variant}', *SMALL, *more),
+  ]
+
+
+def call(workdir, *more, **which):
+  return subprocess.run(command(workdir, *more, **which), cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def rows(workdir):
+  return [json.loads(line) for line in (Path(workdir) / 'metrics.jsonl').read_text().splitlines()]
+
+
+def without_clock(found):
+  clock = ('time', 'examples_per_s', 'data_wait')
+  return [{key: value for key, value in row.items() if key not in clock} for row in found]
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+  """A finished run of 6 steps with a checkpoint at every second."""
+  workdir = tmp_path_factory.mktemp('trained') / 'run'
+  done = call(workdir, '--config.optim.steps=6', '--config.eval.every=2')
+  assert done.returncode == 0, done.stderr
+  return workdir, done
+
+
+SIX = ('--config.optim.steps=6', '--config.eval.every=2')
+
+
+def test_a_run_says_what_it_made_and_where(trained):
+  workdir, done = trained
+  assert done.stdout.splitlines()[-1] == f'report: {workdir / "report.html"}'
+  assert (workdir / 'report.html').stat().st_size > 10_000
+  for system in ('RN, paper', 'CNN+MLP, paper', 'majority answer'):
+    assert system in done.stdout
+  assert 'encoder/encoder' in done.stderr
+  assert 'step 6/6' in done.stderr
+
+
+def test_metrics_hold_every_split_and_type(trained):
+  found = rows(trained[0])
+  assert [row['step'] for row in found if row['split'] == 'train'] == [1, 2, 3, 4, 5, 6]
+  assert [row['step'] for row in found if row['split'] == 'validation'] == [2, 4, 6]
+  assert {'test200', 'test2000'} <= {row['split'] for row in found}
+  assert found[-1]['split'] == 'final'
+  assert len(found[-1]['parameters_sha256']) == 64
+  names = ('accuracy', 'accuracy/nonrelational', 'accuracy/relational', 'accuracy/closest', 'accuracy/count', 'loss')
+  for row in found[:-1]:
+    assert all(np.isfinite(row[name]) for name in names if name != 'accuracy/closest' or row['split'] != 'train')
+  assert all(row['examples_per_s'] > 0 and 0 <= row['data_wait'] <= 1 for row in found if row['split'] == 'train')
+
+
+def test_a_resumed_run_is_the_same_run(trained, tmp_path):
+  """Bit for bit, from its metrics too: the run is set back to step 2 and started again."""
+  workdir = shutil.copytree(trained[0], tmp_path / 'run')
+  for step in (4, 6):
+    shutil.rmtree(workdir / 'checkpoints' / str(step), ignore_errors=True)
+  kept = [int(folder.name) for folder in (workdir / 'checkpoints').iterdir() if folder.name.isdigit()]
+  if not kept:
+    pytest.fail(f'no checkpoint before step 4 was kept: {os.listdir(workdir / "checkpoints")}')
+  again = call(workdir, *SIX)
+  assert again.returncode == 0, again.stderr
+  assert f'going on from step {max(kept)}' in again.stderr
+  assert without_clock(rows(workdir)) == without_clock(rows(trained[0]))
+
+
+def test_kill_9_then_the_same_command(trained, tmp_path):
+  workdir = tmp_path / 'run'
+  process = subprocess.Popen(command(workdir, *SIX), cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+  while not (workdir / 'checkpoints' / '2' / 'manifest.json').exists():
+    assert process.poll() is None
+    time.sleep(0.02)
+  process.kill()
+  process.wait()
+  again = call(workdir, *SIX)
+  assert again.returncode == 0, again.stderr
+  assert rows(workdir)[-1]['parameters_sha256'] == rows(trained[0])[-1]['parameters_sha256']
+
+
+def test_sigterm_saves_says_how_to_go_on_and_exits_143(trained, tmp_path):
+  workdir = tmp_path / 'run'
+  long = ('--config.optim.steps=100000', '--config.eval.every=100000')
+  process = subprocess.Popen(command(workdir, *long), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+  metrics = workdir / 'metrics.jsonl'
+  while not (metrics.exists() and metrics.stat().st_size):
+    assert process.poll() is None
+    time.sleep(0.05)
+  process.send_signal(signal.SIGTERM)
+  _, said = process.communicate(timeout=120)
+  assert process.returncode == 143
+  last = said.splitlines()[-1]
+  assert 'saved step' in last
+  assert 'the same command goes on from there' in last
+  step = int(last.split('saved step ')[1].split()[0].replace(',', ''))
+  assert (workdir / 'checkpoints' / str(step)).is_dir()
+
+
+def test_a_non_finite_update_ends_the_run(tmp_path):
+  done = call(tmp_path / 'run', *SIX, '--config.optim.lr=1e38', '--config.optim.clip=0.0')
+  assert done.returncode == 1
+  last = done.stderr.splitlines()[-1]
+  assert 'not finite' in last
+  step = int(last.split('step ')[1].split(':')[0])
+  with np.load(tmp_path / 'run' / f'not_finite_step_{step}.npz', allow_pickle=False) as batch:
+    assert batch['question'].shape == (2, 20, 10)
+
+
+@pytest.mark.parametrize(
+  ('more', 'words'),
+  [
+    (['--config.model.schedule=1*[t<q]'], "position 4: found stream 'q', expected one of t, v"),
+    (['--config.model.schedule=1*[t<v'], 'found the end, expected'),
+    (['--config.model.heads=3'], 'heads: found 3 for width 16'),
+    (['--config.optim.name=adam'], "optim.name: found 'adam'"),
+    (['--config.objective=answer'], "objective: found 'answer'"),
+    (['--config.data.name=clevr'], "data.name: found 'clevr'"),
+    (['--config.data.setting=region'], "data.setting: found 'region'"),
+    (['--config.pixels.kind=grid'], "pixels.kind: found 'grid' in setting 'regions'"),
+    (['--config.parallel.how=pjit'], "parallel.how: found 'pjit'"),
+    (['--config.optim.micro_batches=3'], 'micro_batches: found 3'),
+    (['--config.model.norm=none'], "norm: found 'none', expected 'post' or 'pre'"),
+    (['--config.optim.warmup=1000'], 'optim.warmup: found 1000'),
+    (['--mode=eval'], 'holds no checkpoint'),
+  ],
+)
+def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path, more, words):
+  done = call(tmp_path / 'run', *SIX, *more)
+  assert done.returncode == 2
+  assert done.stderr.count('\n') == 1, done.stderr
+  assert words in done.stderr
+  assert not (tmp_path / 'run').exists()
+
+
+def test_a_workdir_of_another_config_is_refused(trained):
+  before = rows(trained[0])
+  done = call(trained[0], *SIX, '--config.optim.lr=2e-3')
+  assert done.returncode == 2
+  assert 'optim.lr was 0.001, now 0.002' in done.stderr
+  assert rows(trained[0]) == before
+
+
+def test_eval_prints_the_table_and_leaves_the_log(trained):
+  before = rows(trained[0])
+  done = call(trained[0], *SIX, '--mode=eval')
+  assert done.returncode == 0, done.stderr
+  assert 'this run' in done.stdout
+  assert rows(trained[0]) == before
+
+
+def test_predict_answers_and_draws(trained, tmp_path):
+  image = load(SortOfClevr, 'test200')[0]['image']
+  Image.fromarray(np.asarray(image)).save(tmp_path / 'scene.png')
+  ask = ('--mode=predict', f'--image={tmp_path / "scene.png"}', '--question=what shape is the red object?')
+  done = call(trained[0], *SIX, *ask)
+  assert done.returncode == 0, done.stderr
+  last = done.stdout.splitlines()[-1]
+  assert last.split('answer: ')[1].split(';')[0] in ANSWERS
+  assert (trained[0] / 'prediction.html').stat().st_size > 5_000
+
+
+@pytest.mark.parametrize(
+  ('image', 'question', 'words'),
+  [
+    ('missing.png', 'what shape is the red object', 'missing.png'),
+    ('text.png', 'what shape is the red object', 'no image that can be read'),
+    ('scene.png', 'what shape is the rod object', "'rod'; did you mean 'red'?"),
+    ('scene.png', '', '--question'),
+  ],
+)
+def test_predict_refuses_in_one_line(trained, tmp_path, image, question, words):
+  Image.fromarray(np.asarray(load(SortOfClevr, 'test200')[0]['image'])).save(tmp_path / 'scene.png')
+  (tmp_path / 'text.png').write_text('no image')
+  done = call(trained[0], *SIX, '--mode=predict', f'--image={tmp_path / image}', f'--question={question}')
+  assert done.returncode == 2
+  assert words in done.stderr
+  assert done.stderr.count('\n') == 1, done.stderr
+
+
+@pytest.mark.parametrize(
+  ('experiment', 'variant', 'more'),
+  [
+    ('visualbert', 'tiny', ['--config.model.schedule=1*[t<tv v<tv tied]']),
+    ('lxmert', 'pretrain', []),
+    ('lxmert', 'pixels', []),
+    ('lxmert', 'easy_vqa', []),
+    ('visualbert', 'easy_vqa_blind', ['--config.model.schedule=1*[t<tv v<tv]']),
+    (
+      'lxmert',
+      'tiny',
+      ['--config.objective=soft_answers', '--config.optim.name=bert_adam', '--config.parallel.how=pmap'],
+    ),
+  ],
+)
+def test_every_variant_trains(tmp_path, experiment, variant, more):
+  """Two steps, then the same loss as the same command gives in another folder."""
+  two = ('--config.optim.steps=2', '--config.eval.every=2')
+  done = call(tmp_path / 'run', *two, *more, experiment=experiment, variant=variant)
+  assert done.returncode == 0, done.stderr
+  found = rows(tmp_path / 'run')
+  assert all(np.isfinite(row['loss']) for row in found if row['split'] != 'final')
+  assert (tmp_path / 'run' / 'report.html').exists()
