@@ -132,6 +132,8 @@ class FusionLayer(nn.Module):
 
   def owners(self, sub: Sub, name: str) -> dict[str, Owner]:
     """stream -> its weights in this sub-layer."""
+    if sub.tied:
+      self.check_tied(sub)
     shapes = self.head_shapes(sub)
     owner = lambda stream, called: Owner(
       per_stream(self.width, stream, 'width'),
@@ -145,11 +147,17 @@ class FusionLayer(nn.Module):
     )
     if not sub.tied:
       return {stream: owner(stream, stream) for stream in sub.streams}
-    widths = {stream: per_stream(self.width, stream, 'width') for stream in sub.streams}
-    if len(set(widths.values())) > 1:
-      raise UserError(f"schedule '{sub}': tied streams of widths {widths}, expected one width")
     shared = owner(sub.items[0].reader, 'tied')
     return dict.fromkeys(sub.streams, shared)
+
+  def check_tied(self, sub: Sub):
+    """Raises UserError where one set of weights would have to have two sizes."""
+    readers = [item.reader for item in sub.items]
+    used = {'width': sub.streams, 'heads': () if sub.shape else readers, 'mlp': readers if sub.ffn else ()}
+    for name, streams in used.items():
+      found = {stream: per_stream(getattr(self, name), stream, name) for stream in streams}
+      if len(set(found.values())) > 1:
+        raise UserError(f"schedule '{sub}': tied streams of {name} {found}, expected one number")
 
   def head_shapes(self, sub: Sub) -> dict[str, tuple[int, int]]:
     """stream -> (heads, head size) of its projections: the reader's own, which its sources take over."""
@@ -238,6 +246,9 @@ class FusionStack(nn.Module):
   ) -> Streams:
     if self.norm not in ('post', 'pre'):
       raise UserError(f"norm: found {self.norm!r}, expected 'post' or 'pre'")
+    for name, a in ((mask or {}) | (edge_mask or {})).items():
+      if a.dtype != bool:
+        raise UserError(f'mask {name!r}: found dtype {a.dtype}, expected bool (True = may be read)')
     plan = parse(self.schedule, ''.join(x))
     given = (dict(x), mask or {}, edge_mask or {}, bias or {})
     for g, group in enumerate(plan.groups):

@@ -9,7 +9,7 @@ import numpy as np
 from mmjax.fusion import schedules
 from mmjax.fusion.layers import FusionStack
 
-LENGTHS = {'t': 5, 'v': 3, 'x': 5, 'y': 3}  # of all others: 4
+TOKENS = 4  # of every stream: equal shapes are compiled once
 NAMED = {name: re.sub(r'\d+\*', '2*', text) for name, text in vars(schedules).items() if name.isupper()}  # two deep
 
 
@@ -19,10 +19,10 @@ def stack(schedule, **given):
 
 
 def streams(names, seed=0, rows=2, width=8):
-  """{stream: [rows,·,width]}; rows and width: one number, or one per stream."""
+  """{stream: [rows,TOKENS,width]}; rows and width: one number, or one per stream."""
   number = lambda value, s: value if isinstance(value, int) else value[s]
-  keys = dict(zip(names, jax.random.split(jax.random.key(seed), len(names)), strict=True))
-  return {s: jax.random.normal(keys[s], (number(rows, s), LENGTHS.get(s, 4), number(width, s))) for s in names}
+  rng = np.random.default_rng(seed)
+  return {s: jnp.asarray(rng.normal(size=(number(rows, s), TOKENS, number(width, s))), jnp.float32) for s in names}
 
 
 def start(module, x, seed=0):
@@ -46,7 +46,10 @@ def dense(p, x):
 
 
 def read(p, query, source, heads, seen=None, source_owner=None):
-  """Multi-head attention of `query` [B,Q,D] over `source` [B,K,D], head by head; keys and values of their own owner."""
+  """Multi-head attention of `query` [B,Q,D] over `source` [B,K,D], head by head.
+
+  p: the reader's weights, which make keys and values too, unless `source_owner` does; seen [B,1|Q,K].
+  """
   s = source_owner or p
   q, k, v = dense(p['query'], query), dense(s['key'], source), dense(s['value'], source)
   size = q.shape[-1] // heads
@@ -55,7 +58,7 @@ def read(p, query, source, heads, seen=None, source_owner=None):
     one = slice(h * size, (h + 1) * size)
     scores = q[..., one] @ jnp.swapaxes(k[..., one], 1, 2) / size**0.5
     if seen is not None:
-      scores = jnp.where(seen[:, None], scores, -jnp.inf)
+      scores = jnp.where(seen, scores, -jnp.inf)
     parts.append(jax.nn.softmax(scores, -1) @ v[..., one])
   return dense(p['out'], jnp.concatenate(parts, -1))
 
