@@ -1,0 +1,88 @@
+"""The configs: every variant loads, holds plain values only, and `base` holds the papers' numbers."""
+
+import pytest
+
+from configs import lxmert, visualbert
+from mmjax import cli
+from mmjax.errors import UserError
+from mmjax.fusion import schedules
+from mmjax.fusion.schedule import parse
+from mmjax.workdir import flatten
+
+FILES = {'lxmert': lxmert, 'visualbert': visualbert}
+VARIANTS = [(name, variant) for name, module in FILES.items() for variant in module.VARIANTS]
+
+
+def load(name, variant):
+  return cli.load_config(f'configs/{name}.py:{variant}')
+
+
+@pytest.mark.parametrize(('name', 'variant'), VARIANTS)
+def test_a_config_holds_plain_values_only(name, variant):
+  for key, value in flatten(load(name, variant).to_dict()).items():
+    items = value if type(value) is tuple else (value,)
+    assert {type(item) for item in items} <= {bool, int, float, str}, key
+
+
+@pytest.mark.parametrize(('name', 'variant'), VARIANTS)
+def test_variants_have_the_same_keys_of_the_same_types(name, variant):
+  kinds = lambda config: {key: type(value) for key, value in flatten(config.to_dict()).items()}
+  assert kinds(load(name, variant)) == kinds(FILES[name].get_config())
+
+
+@pytest.mark.parametrize(('name', 'variant'), VARIANTS)
+def test_a_schedule_reads_what_the_models_have(name, variant):
+  groups = parse(load(name, variant).model.schedule).groups
+  assert {stream for group in groups for sub in group.subs for stream in sub.streams} == {'t', 'v'}
+
+
+@pytest.mark.parametrize('name', FILES)
+def test_the_default_is_the_first_variant(name):
+  assert next(iter(FILES[name].VARIANTS)) == 'sort_of_clevr'
+  assert FILES[name].get_config().to_dict() == load(name, 'sort_of_clevr').to_dict()
+
+
+@pytest.mark.parametrize(('name', 'variant'), VARIANTS)
+def test_an_unknown_key_is_refused_with_its_nearest(name, variant):
+  with pytest.raises(UserError, match=r"unknown config key 'model\.widht'; did you mean 'model\.width'\?"):
+    cli.override(load(name, variant), 'model.widht', '8')
+
+
+@pytest.mark.parametrize('name', FILES)
+def test_an_unknown_variant_is_refused(name):
+  with pytest.raises(UserError, match=r"unknown variant 'tyni' .*; did you mean 'tiny'"):
+    load(name, 'tyni')
+
+
+@pytest.mark.parametrize('name', FILES)
+@pytest.mark.parametrize('variant', ['as_published', 'base'])
+def test_as_published_departs_in_nothing(name, variant):
+  c = load(name, variant)
+  assert (c.model.norm, c.model.geometry, c.blind) == ('post', False, False)
+  assert c.title == {'lxmert': 'LXMERT', 'visualbert': 'VisualBERT'}[name]  # without a qualifier
+
+
+@pytest.mark.parametrize(('name', 'variant'), VARIANTS)
+def test_a_departure_is_in_the_title(name, variant):
+  c = load(name, variant)
+  assert ('box-geometry bias' in c.title) == c.model.geometry
+
+
+def test_base_is_lxmert():
+  """Section 3.3 of the paper and its released code: sizes of src/lxrt/modeling.py, recipe of run/vqa_finetune.bash."""
+  c = load('lxmert', 'base')
+  assert c.model.schedule == schedules.LXMERT
+  assert (c.model.width, c.model.heads, c.model.mlp, c.model.num_features) == (768, 12, 3072, 2048)
+  assert (c.model.dropout, c.model.attention_dropout, c.model.init_std) == (0.1, 0.1, 0.02)
+  assert (c.objective, c.optim.name, c.optim.schedule) == ('soft_answers', 'bert_adam', 'linear')
+  assert (c.data.images, c.optim.lr, c.optim.clip, c.optim.decay) == (32, 5e-5, 5.0, 0.01)
+  assert c.optim.warmup == c.optim.steps // 10
+
+
+def test_base_is_visualbert():
+  """The released configs/vqa/fine-tune.json on bert-base's sizes."""
+  c = load('visualbert', 'base')
+  assert c.model.schedule == schedules.SINGLE_STREAM and c.model.answer_from == 'last'
+  assert (c.model.width, c.model.heads, c.model.mlp) == (768, 12, 3072)
+  assert (c.data.images, c.optim.lr, c.optim.clip) == (64, 2e-5, 0.25)
+  assert c.optim.warmup == c.optim.steps // 10
