@@ -1,0 +1,40 @@
+"""The README's tree names each file that there is, and none that is not."""
+
+import re
+
+from mmjax.cli import ROOT
+
+README = (ROOT / 'README.md').read_text()
+FOLDERS = ('mmjax', 'experiments', 'configs')
+
+
+def tree():
+  """{path: clause} of the tree; a folder's path ends in /."""
+  found, above = {}, []
+  for line in re.search(r'<!-- tree -->\n```\n(.*?)```', README, re.DOTALL)[1].splitlines():
+    indent, name, clause = re.fullmatch(r'( *)(\S+)\s*(.*)', line).groups()
+    above[len(indent) // 2 :] = [name]
+    found[''.join(above)] = clause
+  return found
+
+
+def test_every_python_file_is_in_the_tree():
+  there = {path.relative_to(ROOT).as_posix() for folder in FOLDERS for path in (ROOT / folder).rglob('*.py')}
+  there = {path for path in there if not path.endswith('__init__.py')}
+  assert there == {path for path in tree() if path.endswith('.py')}
+
+
+def test_every_folder_is_there():
+  folders = {path for path in tree() if path.endswith('/')}
+  assert all((ROOT / folder).is_dir() for folder in folders)
+  tests = {path.parent.relative_to(ROOT).as_posix() + '/' for path in (ROOT / 'tests').glob('*/*.py')}
+  assert tests == {folder for folder in folders if folder.startswith('tests/')} - {'tests/'}
+
+
+def test_every_file_has_its_clause():
+  assert [path for path, clause in tree().items() if path.endswith('.py') and not clause] == []
+
+
+def test_every_module_it_names_can_be_run():
+  named = re.findall(r'python -m (experiments\.\w+)', README)
+  assert named and all((ROOT / f'{name.replace(".", "/")}.py').is_file() for name in named)
