@@ -244,14 +244,18 @@ if __name__ == '__main__':
 
 def start(folder, *argv):
   (folder / 'exp.py').write_text(EXPERIMENT)
-  return subprocess.Popen(
-    [sys.executable, '-X', 'importtime', '-m', 'exp', *argv],
-    cwd=folder,
-    text=True,
-    env=os.environ | {'PYTHONPATH': str(ROOT)},
-    stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE,
-  )
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a child of a shell's background job ignores it
+  try:
+    return subprocess.Popen(
+      [sys.executable, '-X', 'importtime', '-m', 'exp', *argv],
+      cwd=folder,
+      text=True,
+      env=os.environ | {'PYTHONPATH': str(ROOT)},
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+    )
+  finally:
+    signal.signal(signal.SIGINT, before)
 
 
 def stderr_lines(text):
