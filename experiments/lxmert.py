@@ -42,7 +42,7 @@ def run(c, args, build=build) -> None:
   began = time.time()
   runs.keep_compiled()
   task, model = build(c)
-  launch = train.Launch(c.parallel.how, c.data.images)
+  launch = train.Launch(c.parallel.how, c.data.images, c.optim.micro_batches)
   rate = optim.schedule(c.optim.schedule, c.optim.lr, c.optim.steps, c.optim.warmup)
   tx = optim.build(c.optim.name, rate, clip=c.optim.clip, decay=c.optim.decay, b2=c.optim.b2, eps=c.optim.eps)
   parts: dict[str, Any] = dict(

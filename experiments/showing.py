@@ -3,6 +3,7 @@
 L text, R regions, H heads.
 """
 
+import functools
 import json
 import sys
 import time
@@ -166,7 +167,7 @@ def examine(task: Task, model: nn.Module, variables: Mapping, example: Mapping, 
   batch = {name: value[None] for name, value in task.encode(example).items()}
   question %= int(batch['weight'].sum())
   ids = batch['question'][0, question]
-  out = look(model, variables, batch | {key: batch[key][:, question : question + 1] for key in ('question',)})
+  out = look(model, variables, batch | {'question': batch['question'][:, question : question + 1]})
   text = example['question'][question]
   return shown(task, example['image'], text.decode() if isinstance(text, bytes) else text, ids, out) | {
     'answer': task.answers[batch['answer'][0, question]],
@@ -176,12 +177,17 @@ def examine(task: Task, model: nn.Module, variables: Mapping, example: Mapping, 
 
 def look(model: nn.Module, variables: Mapping, batch: Mapping) -> dict:
   """Logits of one question about one image, the boxes [R,4], and the attention between the two streams."""
-  out, captured = model.apply(variables, batch, train=False, mutable=[MAPS])
+  out, captured = _apply(model, variables, batch)
   lengths = {'t': batch['question'].shape[-1], 'v': out['boxes'].shape[1]}
   return {'answers': np.asarray(out['answers'][0]), 'boxes': np.asarray(out['boxes'][0])} | {
     name: maps.read(captured[MAPS]['encoder']['encoder'], model.encoder.schedule, lengths, *edge)
     for name, edge in (('word_to_region', 'tv'), ('region_to_word', 'vt'))
   }
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _apply(model: nn.Module, variables: Mapping, batch: Mapping):
+  return model.apply(variables, batch, train=False, mutable=[MAPS])
 
 
 def shown(task: Task, image: np.ndarray, question: str, ids: np.ndarray, out: Mapping) -> dict:
@@ -199,7 +205,7 @@ def shown(task: Task, image: np.ndarray, question: str, ids: np.ndarray, out: Ma
     'probabilities': [(task.answers[n], float(likely[n])) for n in order],
     'word_to_region': stack(out['word_to_region'], np.s_[:, : len(words)]),
     'region_to_word': stack(out['region_to_word'], np.s_[..., : len(words)]),
-    'layer_names': list(out['word_to_region'] or out['region_to_word']),
+    'layer_names': {direction: list(out[direction]) for direction in ('word_to_region', 'region_to_word')},
   }
 
 

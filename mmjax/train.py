@@ -90,7 +90,7 @@ def train_step(
   grads, metrics, collections = gradients(
     state, batch, key, forward=forward, objective=objective, augment=augment, micro_batches=micro_batches, axis=axis
   )
-  norm = optax.global_norm(grads)
+  norm = optax.tree.norm(grads)
   loss_sum, _ = metrics['loss']
   finite = state.finite & jnp.isfinite(norm) & jnp.isfinite(loss_sum)
   updates, opt_state = tx.update(grads, state.opt_state, state.params)
@@ -200,12 +200,14 @@ class Launch:
   must be a multiple of the devices. Raises UserError for an unknown launcher and for rows that do not divide.
   """
 
-  def __init__(self, how: str, rows: int, devices: Sequence[jax.Device] | None = None):
+  def __init__(self, how: str, rows: int, micro_batches: int = 1, devices: Sequence[jax.Device] | None = None):
     if how not in LAUNCHERS:
       raise UserError(f'parallel.how: found {how!r}, expected one of {LAUNCHERS}{nearest(how, LAUNCHERS)}')
     self.how, self.devices = how, list(devices or jax.devices())
-    if rows % len(self.devices):
-      raise UserError(f'{rows} images a batch on {len(self.devices)} devices: expected a multiple of the devices')
+    if rows % (len(self.devices) * micro_batches):
+      raise UserError(
+        f'{rows} images a batch in {micro_batches} micro_batches on {len(self.devices)} devices: expected a multiple'
+      )
     mesh = jax.make_mesh((len(self.devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=self.devices)
     self.replicated, self.split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(AXIS))
 
