@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from einops import rearrange
 from flax import linen as nn
 
+from mmjax.errors import UserError
+
 
 def to_float(image: jax.Array) -> jax.Array:
   """uint8 0..255 -> float32 -1..1."""
@@ -24,7 +26,7 @@ def grid_boxes(rows: int, columns: int) -> jax.Array:
 class Patches(nn.Module):
   """Image -> its patches as they are (Dosovitskiy et al. 2021, arXiv:2010.11929, eq. 1, before the projection).
 
-  image [B,h,w,3] uint8 -> features [B,P,patch*patch*3] in -1..1, boxes [B,P,4]. Raises ValueError where the patch does
+  image [B,h,w,3] uint8 -> features [B,P,patch*patch*3] in -1..1, boxes [B,P,4]. Raises UserError where the patch does
   not divide the image.
   """
 
@@ -33,7 +35,7 @@ class Patches(nn.Module):
   def __call__(self, image: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
     size = image.shape[1:3]
     if size[0] % self.patch or size[1] % self.patch:
-      raise ValueError(f'image {size}: expected a multiple of the patch size {self.patch}')
+      raise UserError(f'image {size}: expected a multiple of the patch size {self.patch}')
     features = rearrange(to_float(image), 'B (y p) (x q) c -> B (y x) (p q c)', p=self.patch, q=self.patch)
     boxes = grid_boxes(size[0] // self.patch, size[1] // self.patch)
     return features, jnp.broadcast_to(boxes, (len(image), *boxes.shape))

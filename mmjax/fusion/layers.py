@@ -296,7 +296,7 @@ def _meet(group: Group, x: Streams, mask: Streams, edge_mask: Streams, bias: Str
     return x, mask, edge_mask, bias
   for stream in meeting:
     if rows % len(x[stream]):
-      raise ValueError(f'stream {stream!r} has {len(x[stream])} rows, expected a divisor of the {rows} it meets')
+      raise UserError(f'stream {stream!r} has {len(x[stream])} rows, expected a divisor of the {rows} it meets')
   fill = lambda a: jnp.repeat(a, rows // len(a), axis=0) if len(a) > 1 else a
   own = lambda given: {name: fill(a) if name in meeting else a for name, a in given.items()}
   along = lambda given: {name: fill(a) if name[0] in meeting else a for name, a in given.items()}

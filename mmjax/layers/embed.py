@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from mmjax.errors import UserError
+
 
 class Embed(nn.Module):
   """A table of `size` rows. ids [...] int -> [..., width].
@@ -63,7 +65,7 @@ class TextEmbed(nn.Module):
 
   def __call__(self, ids: jax.Array, types: jax.Array | None = None, *, train: bool) -> jax.Array:
     if ids.shape[1] > self.positions:
-      raise ValueError(f'text of {ids.shape[1]} tokens: expected at most {self.positions} (positions)')
+      raise UserError(f'text of {ids.shape[1]} tokens: expected at most {self.positions} (positions)')
     x_BLD = self.word(ids) + self.position(jnp.arange(ids.shape[1])[None])
     x_BLD += self.type(jnp.zeros_like(ids) if types is None else types)
     return self.drop(self.norm(x_BLD), deterministic=not train)

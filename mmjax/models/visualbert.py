@@ -17,10 +17,13 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mmjax.encoders.regions import BoxGeometry
+from mmjax.errors import UserError, nearest
 from mmjax.fusion import schedules
 from mmjax.fusion.layers import FusionStack, per_stream
 from mmjax.layers.blocks import Pooler
 from mmjax.layers.embed import Embed
+
+ANSWER_FROM = ('last', 'pooled')
 
 
 class VisualEmbed(nn.Module):
@@ -52,7 +55,7 @@ class VisualEmbed(nn.Module):
     train: bool,
   ) -> dict[str, jax.Array]:
     if text.shape[1] > self.positions:
-      raise ValueError(f'text of {text.shape[1]} tokens: expected at most {self.positions} (positions)')
+      raise UserError(f'text of {text.shape[1]} tokens: expected at most {self.positions} (positions)')
     table = lambda size, name, padding=-1: Embed(size, self.width, padding, self.init_std, name=name)
     position = table(self.positions, 'position')
     t = table(self.vocab, 'word', self.word_padding)(text) + position(jnp.arange(text.shape[1])[None])
@@ -110,6 +113,9 @@ class VisualBERT(nn.Module):
     *,
     train: bool,
   ) -> dict[str, jax.Array]:
+    if self.answer_from not in ANSWER_FROM:
+      hint = nearest(self.answer_from, ANSWER_FROM)
+      raise UserError(f'answer_from: found {self.answer_from!r}, expected one of {ANSWER_FROM}{hint}')
     kernel_init = nn.initializers.normal(self.init_std)
     x = VisualEmbed(
       self.vocab,
@@ -126,7 +132,7 @@ class VisualBERT(nn.Module):
     bias = {}
     if self.geometry:
       if boxes is None:
-        raise ValueError('geometry=True: found no boxes, expected [N,R,4]')
+        raise UserError('geometry=True: found no boxes, expected [N,R,4]')
       bias['v<v'] = BoxGeometry(per_stream(self.heads, 'v', 'heads'), name='geometry')(boxes)
     x = FusionStack(
       self.schedule,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mmjax.encoders.image import ConvGrid, Patches, grid_boxes, to_float
+from mmjax.errors import UserError
 
 
 def test_to_float_spans_minus_one_to_one():
@@ -34,7 +35,7 @@ def test_patches_are_row_major_inside_and_out():
 
 @pytest.mark.parametrize('shape', [(1, 5, 4, 3), (1, 4, 5, 3)])
 def test_a_patch_that_does_not_divide_the_image_is_refused(shape):
-  with pytest.raises(ValueError, match=rf'image \({shape[1]}, {shape[2]}\): expected a multiple of the patch size 2'):
+  with pytest.raises(UserError, match=rf'image \({shape[1]}, {shape[2]}\): expected a multiple of the patch size 2'):
     Patches(2).apply({}, jnp.zeros(shape, jnp.uint8), train=False)
 
 

@@ -525,7 +525,7 @@ def test_a_mask_that_is_not_bool_is_refused(dtype):
 
 def test_rows_that_do_not_divide_are_refused():
   module, x = stack('1*[t<v]'), streams('tv', rows={'t': 5, 'v': 2})
-  with pytest.raises(ValueError, match="stream 'v' has 2 rows, expected a divisor of the 5 it meets"):
+  with pytest.raises(UserError, match="stream 'v' has 2 rows, expected a divisor of the 5 it meets"):
     jax.eval_shape(lambda: module.init(jax.random.key(0), x, train=False))
 
 

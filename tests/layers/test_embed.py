@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mmjax.errors import UserError
 from mmjax.layers.embed import Embed, TextEmbed
 
 IDS = jnp.array([[3, 1, 0], [2, 2, 0]])
@@ -89,7 +90,7 @@ def test_dropout_in_train_only(text):
 
 def test_text_longer_than_the_positions_is_refused(text):
   module, variables = text
-  with pytest.raises(ValueError, match='text of 5 tokens: expected at most 4'):
+  with pytest.raises(UserError, match='text of 5 tokens: expected at most 4'):
     jax.eval_shape(lambda: module.apply(variables, jnp.zeros((1, 5), int), train=False))
 
 
