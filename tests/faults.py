@@ -1,0 +1,119 @@
+"""What a run survives, tried for real: kill -9 at random moments, and a flipped byte in every file of a checkpoint.
+
+  python -m tests.faults kill  --kills=20 --workdir=DIR -- --config=configs/lxmert.py:tiny --config.optim.steps=2000
+  python -m tests.faults flip  --workdir=DIR -- --config=configs/lxmert.py:tiny
+
+What stands behind '--' goes to python -m experiments.lxmert. `kill` runs the command once undisturbed (DIR/whole), then
+in DIR/killed until it ends, killing it at random moments after the first checkpoint, and compares the parameters'
+sha256. `flip` trains DIR/whole, then for each file of its newest checkpoint in turn flips the middle byte of a copy and
+restores: a checkpoint with a flipped byte must be named and passed over. Exit code 1 where anything is not as it must be.
+"""
+
+import argparse
+import json
+import random
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from experiments import lxmert, visual_questions
+from mmjax import cli, optim, train
+from mmjax.checkpoint import Checkpoints
+from mmjax.cli import ROOT
+
+
+def start(workdir: Path, more: list[str], log) -> subprocess.Popen:
+  command = [sys.executable, '-m', 'experiments.lxmert', f'--workdir={workdir}', *more]
+  return subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+
+
+def sha256(workdir: Path) -> str:
+  last = json.loads((workdir / 'metrics.jsonl').read_text().splitlines()[-1])
+  return last['parameters_sha256']
+
+
+def whole(workdir: Path, more: list[str]) -> float:
+  """Trains DIR/whole undisturbed. Returns its seconds."""
+  began = time.time()
+  with open(workdir / 'whole.log', 'w') as log:
+    if start(workdir / 'whole', more, log).wait():
+      sys.exit(f'the undisturbed run failed, see {workdir / "whole.log"}')
+  print(f'undisturbed: sha256 {sha256(workdir / "whole")[:16]}..., {time.time() - began:.0f} s', flush=True)
+  return time.time() - began
+
+
+def good(workdir: Path) -> list[int]:
+  """Steps of the sealed checkpoints."""
+  return sorted(int(file.parent.name) for file in (workdir / 'checkpoints').glob('[0-9]*/manifest.json'))
+
+
+def kill(workdir: Path, more: list[str], kills: int, seed: int) -> bool:
+  seconds, chance, killed = whole(workdir, more), random.Random(seed), workdir / 'killed'
+  longest = seconds / 4  # of a life, counted from its first sign of training
+  done = 0
+  with open(workdir / 'killed.log', 'w') as log:
+    while done < kills:
+      process, began = start(killed, more, log), time.time()
+      metrics = killed / 'metrics.jsonl'
+      before = metrics.stat().st_size if metrics.exists() else 0
+      while process.poll() is None and (not good(killed) or not metrics.exists() or metrics.stat().st_size == before):
+        time.sleep(0.01)
+      moment = chance.uniform(0, longest * (kills - done) / kills)
+      time.sleep(moment)
+      if process.poll() is not None:
+        sys.exit(f'the run ended before {kills} kills: take more steps')
+      process.kill()
+      process.wait()
+      done += 1
+      print(f'kill {done}: {time.time() - began:.1f} s after the start, good checkpoints {good(killed)}', flush=True)
+    code = start(killed, more, log).wait()
+  same = code == 0 and sha256(killed) == sha256(workdir / 'whole')
+  print(f'after {kills} kills: exit {code}, sha256 {sha256(killed)[:16]}...: {"the same" if same else "NOT the same"}')
+  return same
+
+
+def flip(workdir: Path, more: list[str]) -> bool:
+  if not (workdir / 'whole').exists():
+    whole(workdir, more)
+  newest = good(workdir / 'whole')[-1]
+  c, _ = cli.parse(['--workdir=unused', *more], config=lxmert.CONFIG, modes=('train',))
+  task, model = lxmert.build(c)
+  tx = optim.build(c.optim.name, lambda step: c.optim.lr, clip=c.optim.clip, decay=c.optim.decay)
+  template = train.init(visual_questions.fresh_variables(model, task, c.seed), tx)
+  fine = True
+  for file in sorted(p for p in (workdir / 'whole' / 'checkpoints' / str(newest)).rglob('*') if p.is_file()):
+    copy = shutil.copytree(workdir / 'whole', workdir / 'flipped')
+    victim = copy / file.relative_to(workdir / 'whole')
+    content = bytearray(victim.read_bytes())
+    if not content:
+      content = bytearray(b'\0')  # an empty file gains a byte
+    else:
+      content[len(content) // 2] ^= 1
+    victim.write_bytes(content)
+    with Checkpoints(copy) as checkpoints:
+      _, _, step = checkpoints.restore(template)
+    fine &= step < newest
+    print(f'{victim.relative_to(copy / "checkpoints")}: restored step {step}{"" if step < newest else " SILENTLY"}')
+    shutil.rmtree(copy)
+  return fine
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument('what', choices=['kill', 'flip'])
+  parser.add_argument('--workdir', type=Path, required=True)
+  parser.add_argument('--kills', type=int, default=20)
+  parser.add_argument('--seed', type=int, default=0)
+  argv, _, more = ' '.join(sys.argv[1:]).partition(' -- ')
+  args = parser.parse_args(argv.split())
+  args.workdir.mkdir(parents=True, exist_ok=True)
+  fine = (
+    kill(args.workdir, more.split(), args.kills, args.seed) if args.what == 'kill' else flip(args.workdir, more.split())
+  )
+  sys.exit(0 if fine else 1)
+
+
+if __name__ == '__main__':
+  main()
