@@ -5,8 +5,8 @@
 
 What stands behind '--' goes to python -m experiments.lxmert. `kill` runs the command once undisturbed (DIR/whole), then
 in DIR/killed until it ends, killing it at random moments after the first checkpoint, and compares the parameters'
-sha256. `flip` trains DIR/whole, then for each file of its newest checkpoint in turn flips the middle byte of a copy and
-restores: a checkpoint with a flipped byte must be named and passed over. Exit code 1 where anything is not as it must be.
+sha256. `flip` trains DIR/whole, then for each file of its newest checkpoint in turn flips the middle byte of a copy
+and restores: a checkpoint with a flipped byte must be named and passed over. Exit code 1 where anything is wrong.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def good(workdir: Path) -> list[int]:
 
 def kill(workdir: Path, more: list[str], kills: int, seed: int) -> bool:
   seconds, chance, killed = whole(workdir, more), random.Random(seed), workdir / 'killed'
-  longest = seconds / 4  # of a life, counted from its first sign of training
+  longest = seconds / 15  # of a life, counted from its first sign of training: 20 lives fit into one run
   done = 0
   with open(workdir / 'killed.log', 'w') as log:
     while done < kills:
@@ -60,7 +60,7 @@ def kill(workdir: Path, more: list[str], kills: int, seed: int) -> bool:
       before = metrics.stat().st_size if metrics.exists() else 0
       while process.poll() is None and (not good(killed) or not metrics.exists() or metrics.stat().st_size == before):
         time.sleep(0.01)
-      moment = chance.uniform(0, longest * (kills - done) / kills)
+      moment = chance.uniform(0, longest)
       time.sleep(moment)
       if process.poll() is not None:
         sys.exit(f'the run ended before {kills} kills: take more steps')
