@@ -18,8 +18,8 @@ def masked_words(
 ) -> tuple[jax.Array, jax.Array]:
   """BERT's masked words (Devlin et al. 2019, section 3.1): of each text 15 % are to be said again.
 
-  text int [...,L], ids below `special` are no words. Of the chosen, 80 % are shown as `mask`, 10 % as another word of the
-  `vocab`, 10 % as they are. Returns (what is shown, labels: the word where chosen, else -1).
+  text int [...,L], ids below `special` are no words. Of the chosen, 80 % are shown as `mask`, 10 % as another word of
+  the `vocab`, 10 % as they are. Returns (what is shown, labels: the word where chosen, else -1).
   """
   choose, how, other = jax.random.split(key, 3)
   chosen = jax.random.bernoulli(choose, WORD_RATE, text.shape) & (text >= special)
@@ -35,8 +35,8 @@ def lxmert(batch: Batch, key: jax.Array, *, mask: int, special: int, vocab: int,
 
   batch: 'question' int [N,K,L] and 'statement' int [N,K,A,L], the question followed by each of the A answers; 'answer'
   [N,K], 'regions' [N,R,F], 'region_label' [N,R], 'weight' [N,K]. rivals bool [A,A]: which answers could stand in for
-  which. Half of the rows are the bare question, whose answer is to be said; the others are statements, half of them with
-  a wrong answer, and whether text and image match is to be said. Words and regions are masked at 15 % in all; a masked
+  which. Half of the rows are the bare question, whose answer is to be said; the others are statements, half of them
+  with a wrong answer, and whether text and image match is to be said. Words and regions are masked at 15 % in all; a masked
   region's features are zero, its box stays. Words are said again in wrong statements too, as in the authors' code.
 
   Differs from the paper: a statement that does not match is the image's own with another answer, not one of another

@@ -24,7 +24,7 @@ LAUNCHERS = ('jit', 'pmap')
 
 
 class State(flax.struct.PyTreeNode):
-  """All that a step changes. `finite` is False from the first update that is not: neither it nor any later is applied."""
+  """All that a step changes. `finite` is False after an update that was not: it was not applied, nor is any later one."""
 
   step: jax.Array
   params: Any

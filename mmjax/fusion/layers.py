@@ -51,6 +51,10 @@ class Owner(nn.Module):
     self.norm, self.ffn_norm = (nn.LayerNorm(epsilon=self.eps) for _ in range(2))
     self.ffn = Mlp(self.mlp, self.width, self.activation, self.mlp_dropout, self.init_std)
 
+  def keys_values(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """What readers of x [B,K,D] find there: two of [B,K,H,C]."""
+    return self.split(self.key(x)), self.split(self.value(x))
+
   def split(self, x: jax.Array) -> jax.Array:
     return rearrange(x, 'B K (H C) -> B K H C', H=self.heads)
 
@@ -85,25 +89,20 @@ class FusionLayer(nn.Module):
     entry = x
     for n, sub in enumerate(self.group.subs):
       owner = self.owners(sub, f'sub{n}')
-      given = lambda source: (entry if source.entry else x)[source.stream]
-      read = {Source(i.reader) for i in sub.items if i.sources} | {s for i in sub.items for s in i.sources}
-      normed = {s: given(s) if post else owner[s.stream].norm(given(s)) for s in sorted(read, key=str)}
-      keys = {
-        s: (
-          owner[s.stream].split(owner[s.stream].key(normed[s])),
-          owner[s.stream].split(owner[s.stream].value(normed[s])),
-        )
-        for i in sub.items
-        for s in i.sources
+      sources = {s for item in sub.items for s in item.sources}
+      seen = {
+        s: (entry if s.entry else x)[s.stream] for s in sources | {Source(i.reader) for i in sub.items if i.sources}
       }
+      if not post:
+        seen = {s: owner[s.stream].norm(value) for s, value in sorted(seen.items(), key=str)}
+      read = {s: owner[s.stream].keys_values(seen[s]) for s in sorted(sources, key=str)}
       y = dict(x)
       for item in sub.items:
         mine = owner[item.reader]
         if item.sources:
-          query = mine.split(mine.query(normed[Source(item.reader)]))
-          k, v = (jnp.concatenate(part, 1) for part in zip(*(keys[s] for s in item.sources), strict=True))
+          k, v = (jnp.concatenate(part, 1) for part in zip(*(read[s] for s in item.sources), strict=True))
           values, weights = attend(
-            query,
+            mine.split(mine.query(seen[Source(item.reader)])),
             k,
             v,
             _mask(item, x, mask, edge_mask),
