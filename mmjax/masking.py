@@ -36,8 +36,9 @@ def lxmert(batch: Batch, key: jax.Array, *, mask: int, special: int, vocab: int,
   batch: 'question' int [N,K,L] and 'statement' int [N,K,A,L], the question followed by each of the A answers; 'answer'
   [N,K], 'regions' [N,R,F], 'region_label' [N,R], 'weight' [N,K]. rivals bool [A,A]: which answers could stand in for
   which. Half of the rows are the bare question, whose answer is to be said; the others are statements, half of them
-  with a wrong answer, and whether text and image match is to be said. Words and regions are masked at 15 % in all; a masked
-  region's features are zero, its box stays. Words are said again in wrong statements too, as in the authors' code.
+  with a wrong answer, and whether text and image match is to be said. Words and regions are masked at 15 % in all; a
+  masked region's features are zero, its box stays. Words are to be said again in wrong statements too, as in the
+  authors' code.
 
   Differs from the paper: a statement that does not match is the image's own with another answer, not one of another
   image, for here those hold of this image half the time.

@@ -24,7 +24,7 @@ LAUNCHERS = ('jit', 'pmap')
 
 
 class State(flax.struct.PyTreeNode):
-  """All that a step changes. `finite` is False after an update that was not: it was not applied, nor is any later one."""
+  """All that a step changes. `finite` is False once an update was not: neither it nor a later one is applied."""
 
   step: jax.Array
   params: Any
