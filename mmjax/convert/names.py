@@ -86,7 +86,7 @@ def from_theirs(
   """Published tensors -> nested parameters, every one of both sides accounted for.
 
   expected: the model's parameters (or their shapes), nested. Raises UserError that lists all that is missing, left
-  over, or of another shape or dtype.
+  over, or of another shape or dtype. Floats of another precision are cast to the model's.
   """
   rows, flat = list(rows), traverse_util.flatten_dict(expected, sep='/')
   used = {name for row in rows for name in row.theirs}
@@ -99,6 +99,8 @@ def from_theirs(
       faults.append(f'{", ".join(row.theirs)}: no parameter {row.ours!r} in the model')
       continue
     shape = flat[row.ours].shape[row.stacked :]
+    if row.stacked and len(row.theirs) != flat[row.ours].shape[0]:
+      faults.append(f'{row.ours}: found {len(row.theirs)} layers, expected {flat[row.ours].shape[0]}')
     for name in (n for n in row.theirs if n in tensors):
       found = tensors[name].shape[::-1] if row.transposed else tensors[name].shape
       if found != shape:
@@ -107,7 +109,7 @@ def from_theirs(
         faults.append(f'{name}: found dtype {tensors[name].dtype}, expected a float')
     if not faults:
       parts = [tensors[name].T if row.transposed else tensors[name] for name in row.theirs]
-      params[row.ours] = np.stack(parts) if row.stacked else np.ascontiguousarray(parts[0])
+      params[row.ours] = np.ascontiguousarray(np.stack(parts) if row.stacked else parts[0], flat[row.ours].dtype)
   if faults:
     raise UserError(f'{len(faults)} tensors do not fit the model: ' + '; '.join(faults))
   return traverse_util.unflatten_dict(params, sep='/')
