@@ -1,9 +1,9 @@
 """Keeps the scores of finished runs, one a seed, in results/, where every later table shows them.
 
-  python -m experiments.keep RUN [RUN ...] --command='python -m experiments.lxmert --config=configs/lxmert.py:as_published'
+  python -m experiments.keep RUN [RUN ...] --command='python -m experiments.lxmert --config=...'
 
-The system's name and data set come from the runs' config; a row of the same name is replaced. Raises nothing: a run that
-is not finished, or not of the same config but for its seed, is one line on stderr and exit code 2.
+The system's name and data set come from the runs' config; a row of the same name is replaced. A run that is not
+finished, or not of the same config but for its seed, is one line on stderr and exit code 2.
 """
 
 import argparse
