@@ -29,8 +29,14 @@ from mmjax.workdir import write_atomic
 MANIFEST = 'manifest.json'
 SMALL = 1 << 20  # bytes; files up to here are hashed when the folder is opened, larger ones when they are restored
 
-# Orbax logs the traceback of an error in its background threads and then raises it; raised once is enough.
-logging.getLogger('absl').addFilter(lambda record: record.levelno < logging.ERROR or 'orbax' not in record.pathname)
+# Orbax logs the traceback of an error in its background threads and then raises it: raised once is enough. And it warns
+# of every save that waits for the one before, which is what `save` promises.
+logging.getLogger('absl').addFilter(
+  lambda record: (
+    'orbax' not in record.pathname
+    or (record.levelno < logging.ERROR and not str(record.msg).startswith('Waiting for previous save'))
+  )
+)
 
 
 class Checkpoints:
