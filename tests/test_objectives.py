@@ -1,0 +1,155 @@
+"""Objectives by hand: sums, counts and weights, and what must not change them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmjax.objectives import answer_metrics, answers, lxmert_pretraining, soft_answers
+
+LN3 = np.log(3.0)
+SCORES = jnp.array([[LN3, 0.0], [0.0, LN3], [LN3, 0.0]])  # probabilities 3/4 and 1/4
+BATCH = {
+  'answer': jnp.array([0, 0, 1]),
+  'weight': jnp.array([1.0, 1.0, 0.0]),
+  'question_type': jnp.array([[True, False], [False, True], [True, True]]),
+}
+
+
+def test_answers_by_hand():
+  losses, metrics = answers({'answers': SCORES}, BATCH)
+  total, count, weight = losses['answer']
+  assert total == pytest.approx(np.log(4 / 3) + np.log(4), rel=1e-6)  # the third row has weight 0
+  assert (float(count), weight) == (2.0, 1.0)
+  np.testing.assert_array_equal(metrics['accuracy'], [[1, 0], [1, 1]])  # right and asked, of each type
+
+
+def test_accuracy_counts_each_type_of_a_question():
+  batch = BATCH | {'weight': jnp.ones(3), 'answer': jnp.array([0, 0, 0])}
+  np.testing.assert_array_equal(answer_metrics(SCORES, batch)['accuracy'], [[2, 1], [2, 2]])
+
+
+def test_soft_answers_by_hand():
+  labels = jnp.array([[1.0, 0.3], [0.0, 0.0], [1.0, 1.0]])
+  losses, metrics = soft_answers({'answers': SCORES}, BATCH | {'answer_scores': labels})
+  bce = lambda p, y: -(y * np.log(p) + (1 - y) * np.log(1 - p))
+  expected = bce(0.75, 1.0) + bce(0.5, 0.3) + bce(0.5, 0.0) + bce(0.75, 0.0)  # sigmoid of ln 3 is 3/4
+  assert losses['answer'][0] == pytest.approx(expected, rel=1e-6)
+  assert losses['answer'][1:] == (2.0, 1.0)
+  np.testing.assert_array_equal(metrics['accuracy'], [[1, 0], [1, 1]])
+
+
+def test_soft_answers_without_scores_are_one_hot():
+  found = soft_answers({'answers': SCORES}, BATCH)[0]['answer'][0]
+  told = soft_answers({'answers': SCORES}, BATCH | {'answer_scores': jax.nn.one_hot(BATCH['answer'], 2)})[0]['answer'][
+    0
+  ]
+  assert found == pytest.approx(float(told), rel=1e-6)
+
+
+# LXMERT's five losses on two rows of three words and two regions; row 1 has weight 0 in some tests.
+OUT = {
+  'words': jnp.zeros((2, 3, 4)).at[0, 0, 2].set(np.log(5.0)),  # 5 of 8 on word 2, else 1 of 4 on each
+  'matched': jnp.array([[0.0, LN3], [0.0, 0.0]]),
+  'answers': jnp.zeros((2, 5)),
+  'objects': jnp.zeros((2, 2, 3)).at[0, 1, 1].set(np.log(2.0)),
+  'attributes': jnp.zeros((2, 2, 6)),
+  'features': jnp.array([[[0.5, 2.0], [1.0, 1.0]], [[0.0, 0.0], [3.0, 0.0]]]),
+}
+PRETRAIN = {
+  'word_label': jnp.array([[2, -1, 3], [-1, 0, -1]]),
+  'matched': jnp.array([1, 0]),
+  'answer': jnp.array([-1, 4]),
+  'object': jnp.array([[0, 1], [2, 2]]),
+  'object_weight': jnp.array([[1.0, 0.5], [0.0, 0.2]]),
+  'attribute': jnp.array([[0, 1], [2, 2]]),
+  'attribute_weight': jnp.array([[0.1, 0.0], [1.0, 0.0]]),
+  'feature': jnp.zeros((2, 2, 2)),
+  'feature_weight': jnp.array([[1.0, 0.0], [0.0, 1.0]]),
+  'weight': jnp.ones(2),
+}
+
+
+@pytest.mark.parametrize('name, total, count, weight', [
+  ('words', np.log(8 / 5) + np.log(4) + np.log(4), 3, 1.0),   # three labelled words of six
+  ('matched', np.log(4 / 3) + np.log(2), 2, 1.0),
+  ('answers', np.log(5), 1, 1.0),   # one labelled row
+  ('objects', np.log(3) + 0.5 * np.log(2) + 0.2 * np.log(3), 4, 1 / 0.15),   # by confidence, over all regions
+  ('attributes', 0.1 * np.log(6) + np.log(6), 4, 1 / 0.15),
+  ('features', (0.125 + 1.5) / 2 + (2.5 + 0) / 2, 4, 1 / 0.15),   # smooth L1: x^2 / 2 within 1, |x| - 1/2 beyond
+])  # fmt: skip
+def test_pretraining_losses_by_hand(name, total, count, weight):
+  found = lxmert_pretraining(OUT, PRETRAIN)[0][name]
+  assert found[0] == pytest.approx(total, rel=1e-5)
+  assert float(found[1]) == count
+  assert found[2] == pytest.approx(weight)
+
+
+def test_pretraining_accuracies_by_hand():
+  metrics = lxmert_pretraining(OUT, PRETRAIN)[1]
+  found = {name: tuple(map(float, value)) for name, value in metrics.items()}
+  assert found == {
+    'accuracy/words': (2, 3),   # word 2 of row 0 and word 0 of row 1, where all scores are equal and the first wins
+    'accuracy/matched': (2, 2),
+    'accuracy/answers': (0, 1),
+    'accuracy/objects': (2, 3),   # regions of weight 0 are not asked
+    'accuracy/attributes': (1, 2),
+  }  # fmt: skip
+
+
+def test_pretraining_leaves_out_what_the_model_does_not_score():
+  out = {name: a for name, a in OUT.items() if name in ('words', 'features')}
+  losses, metrics = lxmert_pretraining(out, PRETRAIN)
+  assert set(losses) == {'words', 'features'}
+  assert set(metrics) == {'accuracy/words'}
+
+
+OBJECTIVES = [(answers, {'answers': SCORES}, BATCH), (soft_answers, {'answers': SCORES}, BATCH),
+              (lxmert_pretraining, OUT, PRETRAIN | {'weight': jnp.array([1.0, 0.0])})]  # fmt: skip
+NAMES = ['answers', 'soft_answers', 'lxmert_pretraining']
+
+
+@pytest.mark.parametrize('objective, out, batch', OBJECTIVES, ids=NAMES)
+def test_rows_of_weight_0_change_nothing(objective, out, batch):
+  drop = np.asarray(batch['weight']) == 0
+  rng = np.random.default_rng(0)
+  other = {
+    name: jnp.where(drop.reshape(-1, *[1] * (a.ndim - 1)), rng.normal(size=a.shape) * 9, a) for name, a in out.items()
+  }
+  labels = {name: a.at[np.flatnonzero(drop)].set(a[0]) for name, a in batch.items() if name != 'weight'}
+  found, expected = objective(other, batch | labels), objective(out, batch)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found, expected)
+  keep = np.flatnonzero(~drop)
+  shorter = objective({name: a[keep] for name, a in out.items()}, {name: a[keep] for name, a in batch.items()})
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), shorter, expected)
+  grads = jax.grad(lambda out: sum(total for total, _, _ in objective(out, batch)[0].values()))(out)
+  for name, g in grads.items():
+    assert not np.asarray(g)[drop].any(), name
+    assert np.isfinite(g).all()
+    assert name not in ('answers', 'words') or objective is lxmert_pretraining or np.asarray(g)[~drop].any()
+
+
+@pytest.mark.parametrize('objective, out, batch', OBJECTIVES, ids=NAMES)
+def test_counts_depend_on_the_batch_only(objective, out, batch):
+  counts = [{name: float(count) for name, (_, count, _) in objective(o, batch)[0].items()}
+            for o in (out, jax.tree.map(lambda a: a * 0 + 7, out))]  # fmt: skip
+  assert counts[0] == counts[1]
+  assert all(count > 0 for name, count in counts[0].items() if name != 'answers')
+
+
+def test_labels_to_ignore_take_no_part():
+  loss = lambda out: lxmert_pretraining(out, PRETRAIN)[0]
+  moved = OUT | {'words': OUT['words'].at[0, 1].set(jnp.arange(4.0)).at[1, 0].set(9.0), 'answers': OUT['answers'].at[0].set(
+    jnp.arange(5.0))}  # fmt: skip
+  for name in ('words', 'answers'):
+    assert float(loss(moved)[name][0]) == float(loss(OUT)[name][0])
+  grads = jax.grad(lambda out: loss(out)['words'][0])(OUT)['words']
+  np.testing.assert_array_equal(np.abs(grads).max(-1) > 0, PRETRAIN['word_label'] >= 0)
+
+
+def test_nothing_to_learn_is_a_count_of_0_and_no_nan():
+  batch = PRETRAIN | {'word_label': -jnp.ones((2, 3), int), 'answer': -jnp.ones(2, int)}
+  losses, metrics = lxmert_pretraining(OUT, batch)
+  for name in ('words', 'answers'):
+    assert tuple(map(float, losses[name])) == (0, 0, 1)
+    assert tuple(map(float, metrics[f'accuracy/{name}'])) == (0, 0)
