@@ -160,3 +160,16 @@ def _embedded(model, variables, given):
     train=False,
   )
   return np.concatenate([x['t'], x['v']], 1)
+
+
+def main():
+  """Prints each case with its number of outputs and the largest error; the command behind docs/parity.md."""
+  print(f'{"case":24} {"outputs":>7}  {"largest error":>13}  of')
+  for case in sorted(folder.name for folder in FOLDER.iterdir()):
+    found = errors(case)
+    name, (error, tolerance) = max(found.items(), key=lambda item: item[1][0] / item[1][1])
+    print(f'{case:24} {len(found):7}  {error:13.1e}  {name} (at most {tolerance:.0e})')
+
+
+if __name__ == '__main__':
+  main()
