@@ -20,7 +20,8 @@ def tree():
 
 def test_every_python_file_is_in_the_tree():
   there = {path.relative_to(ROOT).as_posix() for folder in FOLDERS for path in (ROOT / folder).rglob('*.py')}
-  there = {path for path in there if not path.endswith('__init__.py')}
+  there |= {f'tests/{path.name}' for path in (ROOT / 'tests').glob('*.py') if not path.match('test_*')}
+  there = {path for path in there if not path.endswith(('__init__.py', 'conftest.py'))}
   assert there == {path for path in tree() if path.endswith('.py')}
 
 
