@@ -46,7 +46,7 @@ def interesting(plan):
 
 DRAWN = [plan for plan in map(random_schedule, map(random.Random, range(2000))) if interesting(plan)]
 SAID = {str(plan): sees_future(plan, 't') for plan in DRAWN}
-SCHEDULES = [text for verdict in (True, False) for text in [t for t in SAID if SAID[t] is verdict][:50]]
+SCHEDULES = [text for verdict in (True, False) for text in [t for t in SAID if SAID[t] is verdict][:40]]
 
 
 def test_what_it_says_is_what_happens():
@@ -57,7 +57,7 @@ def test_what_it_says_is_what_happens():
 def test_both_verdicts_meet_every_kind_of_schedule():
   for verdict in (True, False):
     plans = [parse(text) for text in SCHEDULES if SAID[text] is verdict]
-    assert len(plans) == 50
+    assert len(plans) == 40
     assert any("'" in str(plan) for plan in plans)
     assert any(len(plan.groups) == 2 for plan in plans)
     assert any(group.repeats > 1 for plan in plans for group in plan.groups)

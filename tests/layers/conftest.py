@@ -1,0 +1,1 @@
+from tests.fusion.conftest import quick_compile  # noqa: F401, a fixture of this folder too
