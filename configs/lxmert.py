@@ -17,7 +17,6 @@ VARIANTS = {
 def get_config(variant: str = 'sort_of_clevr') -> ConfigDict:
   c = ConfigDict()
   c.seed = 0
-  c.title = 'LXMERT + box-geometry bias'
 
   c.data = ConfigDict()
   c.data.name = 'sort_of_clevr'
@@ -59,7 +58,7 @@ def get_config(variant: str = 'sort_of_clevr') -> ConfigDict:
   c.optim.eps = 1e-8
   c.optim.micro_batches = 1
 
-  c.objective = 'answers'  # 'answers' (softmax), 'soft_answers' (VQA's binary cross-entropy) or 'lxmert_pretraining'
+  c.objective = 'answers'  # 'answers' (softmax), 'soft_answers', 'answer_distribution' or 'lxmert_pretraining'
   c.eval = ConfigDict()
   c.eval.every = 1000  # steps between evaluations on the validation split, each with a checkpoint
   c.eval.images = 100
@@ -69,19 +68,15 @@ def get_config(variant: str = 'sort_of_clevr') -> ConfigDict:
   c.parallel.how = 'jit'  # or 'pmap'
 
   if variant in ('as_published', 'base'):
-    c.title = 'LXMERT'
     c.model.geometry = False
   if variant == 'as_published':
     c.optim.steps, c.optim.warmup = 16_000, 1000
   elif variant == 'pixels':
-    c.title = 'LXMERT + box-geometry bias, on a CNN grid'
     c.data.setting, c.pixels.kind = 'pixels', 'grid'
   elif variant in ('easy_vqa', 'easy_vqa_blind'):
-    c.title = 'LXMERT + box-geometry bias, on a CNN grid'
     c.data.name, c.data.setting, c.pixels.kind = 'easy_vqa', 'pixels', 'grid'
     c.blind = variant == 'easy_vqa_blind'
   elif variant == 'pretrain':
-    c.title = 'LXMERT + box-geometry bias, pre-training'
     c.data.setting, c.objective, c.model.pretrain = 'statements', 'lxmert_pretraining', True
   elif variant == 'base':  # section 3.3 of the paper and its code (src/lxrt, run/vqa_finetune.bash)
     c.data.name, c.data.images = 'vqa_v2', 32

@@ -30,7 +30,12 @@ def read(run: Path) -> tuple[dict, dict]:
   test = [row for row in rows if row['split'].startswith('test')][-1]
   minutes = (rows[-1]['time'] - rows[0]['time']) / 60
   scores = {name: round(value, 5) for name, value in test.items() if name.startswith('accuracy')}
-  return config, {'seed': config['seed'], 'test': test['split'], 'steps': test['step']} | scores | {
+  return config, {
+    'system': rows[-1]['system'],
+    'seed': config['seed'],
+    'test': test['split'],
+    'steps': test['step'],
+  } | scores | {
     'training_minutes': round(minutes, 1),
     'parameters_sha256': rows[-1]['parameters_sha256'],
   }
@@ -52,16 +57,17 @@ def main() -> None:
   except UserError as error:
     print(f'error: {error}', file=sys.stderr)
     sys.exit(2)
+  system = seeds[0]['system']
   file = ROOT / 'results' / f'{configs[0]["data"]["name"]}.json'
-  systems = [s for s in json.loads(file.read_text())['systems'] if s['system'] != configs[0]['title']]
+  systems = [s for s in json.loads(file.read_text())['systems'] if s['system'] != system]
   systems.append({
-    'system': configs[0]['title'],
+    'system': system,
     'command': args.command,
     'seeds': sorted(seeds, key=lambda seed: seed['seed']),
     'config': configs[0],
   })  # fmt: skip
   write_atomic(file, json.dumps({'systems': sorted(systems, key=lambda s: s['system'])}, indent=1) + '\n')
-  print(f'kept {len(seeds)} seeds of {configs[0]["title"]} in {file}')
+  print(f'kept {len(seeds)} seeds of {system} in {file}')
 
 
 if __name__ == '__main__':

@@ -61,7 +61,7 @@ def run(c, args, build=build) -> None:
   with Checkpoints(workdir) as checkpoints, cli.Signals() as signals:
     state, _, start = checkpoints.restore(state) or (state, {}, 0)
     if args.mode == 'predict':
-      return showing.predict(task, model, state.variables, args, start, c.title)
+      return showing.predict(task, model, state.variables, args, start)
     if args.mode == 'train':
       questions = c.data.images * task.questions  # a step
       with Logger(workdir, total=steps, start=start, batch=questions) as log:
@@ -85,7 +85,7 @@ def run(c, args, build=build) -> None:
         results = {split: evaluate(split) for split in task.tests}
         for split, scores in results.items():
           log.write(steps, split, scores)
-        log.write(steps, 'final', {'parameters_sha256': sha256(state.params)})
+        log.write(steps, 'final', {'system': showing.system(model), 'parameters_sha256': sha256(state.params)})
     else:
       results = {split: evaluate(split) for split in task.tests}
   showing.finish(c, task, model, state.variables, results, workdir, began)

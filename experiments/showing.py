@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -24,7 +25,9 @@ from mmjax.data import baselines, encode, sort_of_clevr, tokens
 from mmjax.errors import UserError, nearest
 from mmjax.fusion import maps
 from mmjax.fusion.layers import MAPS
+from mmjax.fusion.schedule import parse
 from mmjax.logging import device_line
+from mmjax.models.answering import Answering
 
 EXAMPLES, STRIDE = 12, 7  # question 7 n of image n: all kinds of questions come up
 
@@ -123,18 +126,28 @@ def print_table(content: Mapping) -> None:
     print(f'  {note}')
 
 
-def departures(config: Mapping) -> str:
-  """The departures from the paper that a config asks for, in words."""
-  said = {'norm': ('pre', 'pre-norm'), 'geometry': (True, 'a box-geometry bias on the attention between regions')}
-  return (
-    ', '.join(words for key, (value, words) in said.items() if config['model'][key] == value)
-    or 'none in the model; sizes, initial scale and recipe are ours'
-  )
+def departures(model: Answering) -> list[str]:
+  """Where the model departs from its paper, in words. Sizes and numbers of layers are no departure, their order is."""
+  encoder: Any = model.encoder
+  order = lambda schedule: [group.subs for group in parse(schedule).groups]
+  found = {
+    'pre-norm': encoder.norm == 'pre',
+    'box-geometry bias': encoder.geometry,
+    f'schedule {encoder.schedule}': order(encoder.schedule) != order(type(encoder).schedule),
+    'image hidden': model.blind,
+  }
+  return [words for words, departs in found.items() if departs]
 
 
-def finish(c, task: Task, model: nn.Module, variables: Mapping, results: Mapping, workdir: Path, began: float) -> None:
+def system(model: Answering) -> str:
+  """The name under which a model's numbers stand: its paper's name alone only where it departs in nothing."""
+  eyes = {'NoneType': [], 'ConvGrid': ['on a CNN grid'], 'Patches': ['on patches']}[type(model.pixels).__name__]
+  return ', '.join([' + '.join([type(model.encoder).__name__, *departures(model)]), *eyes])
+
+
+def finish(c, task: Task, model: Answering, variables: Mapping, results: Mapping, workdir: Path, began: float) -> None:
   """Prints the table, writes report.html and says where it is."""
-  content = table(task, c.title, results)
+  content = table(task, system(model), results)
   print_table(content)
   config = c.to_dict()
   history = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
@@ -143,7 +156,7 @@ def finish(c, task: Task, model: nn.Module, variables: Mapping, results: Mapping
   summary = [
     *((name.removeprefix('accuracy/'), f'{100 * score:.2f} %') for name, score in largest.items() if name in headline),
     ('test set', f'{task.tests[-1]}, {len(task.splits[task.tests[-1]]):,} images'),
-    ('departures from the paper', departures(config)),
+    ('departures from the paper', ', '.join(departures(model)) or 'none; sizes, initial scale and recipe are ours'),
     ('parameters', f'{sum(x.size for x in jax.tree.leaves(variables["params"])):,}'),
     ('this command took', f'{time.time() - began:.0f} s'),
     ('device', device_line()),
@@ -155,7 +168,7 @@ def finish(c, task: Task, model: nn.Module, variables: Mapping, results: Mapping
   command = ' '.join(['python -m', f'experiments.{Path(sys.argv[0]).stem}', *sys.argv[1:]])
   report.write(
     workdir / 'report.html',
-    title=f'{c.title} on {task.name}',
+    title=f'{system(model)}: {task.name}',
     summary=summary,
     config=config,
     history=history,
@@ -166,7 +179,7 @@ def finish(c, task: Task, model: nn.Module, variables: Mapping, results: Mapping
   print(f'report: {workdir / "report.html"}')
 
 
-def examine(task: Task, model: nn.Module, variables: Mapping, example: Mapping, question: int) -> dict:
+def examine(task: Task, model: Answering, variables: Mapping, example: Mapping, question: int) -> dict:
   """One question of an example, with the answer, its probabilities and the attention between words and regions."""
   batch = {name: value[None] for name, value in task.encode(example).items()}
   question %= int(batch['weight'].sum())
@@ -179,7 +192,7 @@ def examine(task: Task, model: nn.Module, variables: Mapping, example: Mapping, 
   }
 
 
-def look(model: nn.Module, variables: Mapping, batch: Mapping) -> dict:
+def look(model: Answering, variables: Mapping, batch: Mapping) -> dict:
   """Logits of one question about one image, the boxes [R,4], and the attention between the two streams."""
   out, captured = _apply(model, variables, batch)
   lengths = {'t': batch['question'].shape[-1], 'v': out['boxes'].shape[1]}
@@ -213,7 +226,7 @@ def shown(task: Task, image: np.ndarray, question: str, ids: np.ndarray, out: Ma
   }
 
 
-def predict(task: Task, model: nn.Module, variables: Mapping, args, step: int, title: str) -> None:
+def predict(task: Task, model: Answering, variables: Mapping, args, step: int) -> None:
   """Answers args.question about the image file args.image; writes prediction.html with the attention over the image."""
   if not args.image or not args.question:
     raise UserError('mode predict: --image=FILE and --question=TEXT are both needed')
@@ -230,9 +243,14 @@ def predict(task: Task, model: nn.Module, variables: Mapping, args, step: int, t
   found = shown(task, image, args.question, ids[0], look(model, variables, batch))
   file = Path(args.workdir) / 'prediction.html'
   report.write(
-    file, title=f'{title}: one question', summary=[('answer', found['prediction']), ('step', f'{step:,}')], config={},
-    history=[], table=None, examples=[found | {'answer': None, 'question_type': None}],
-  )  # fmt: skip
+    file,
+    title=f'{system(model)}: one question',
+    summary=[('answer', found['prediction']), ('step', f'{step:,}')],
+    config={},
+    history=[],
+    table=None,
+    examples=[found | {'answer': None, 'question_type': None}],
+  )
   for answer, probability in found['probabilities']:
     print(f'{answer:>12}  {100 * probability:6.2f} %')
   print(f'answer: {found["prediction"]}; attention over the image: {file}')

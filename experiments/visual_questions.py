@@ -20,7 +20,11 @@ from mmjax.data.pipeline import Source, eval_batches, load
 from mmjax.encoders.image import ConvGrid, Patches
 from mmjax.errors import UserError, nearest
 
-OBJECTIVES = {'answers': objectives.answers, 'soft_answers': objectives.soft_answers}
+OBJECTIVES = {
+  'answers': objectives.answers,
+  'soft_answers': objectives.soft_answers,
+  'answer_distribution': objectives.answer_distribution,
+}
 PRETRAINING = 'lxmert_pretraining'  # the objective of the setting 'statements'
 RIVALS = (
   ('yes', 'no'),

@@ -49,6 +49,17 @@ def soft_answers(out: Batch, batch: Batch, axis: str | None = None) -> tuple[Los
   return {'answer': (loss.sum(), batch['weight'].sum(), 1.0)}, answer_metrics(scores, batch)
 
 
+def answer_distribution(out: Batch, batch: Batch, axis: str | None = None) -> tuple[Losses, Metrics]:
+  """VisualBERT's loss for VQA: the divergence KL(labels || softmax(scores)), labels as in `soft_answers`.
+
+  As in the authors' code, labels are not made to sum to 1.
+  """
+  scores = out['answers']
+  labels = batch['answer_scores'] if 'answer_scores' in batch else jax.nn.one_hot(batch['answer'], scores.shape[-1])
+  loss = optax.losses.kl_divergence(jax.nn.log_softmax(scores), labels) * batch['weight']
+  return {'answer': (loss.sum(), batch['weight'].sum(), 1.0)}, answer_metrics(scores, batch)
+
+
 def lxmert_pretraining(out: Batch, batch: Batch, axis: str | None = None) -> tuple[Losses, Metrics]:
   """LXMERT's pre-training losses (Tan and Bansal 2019, section 3.1), all with weight 1 but those of regions, 1/0.15.
 

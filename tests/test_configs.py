@@ -59,13 +59,6 @@ def test_an_unknown_variant_is_refused(name):
 def test_as_published_departs_in_nothing(name, variant):
   c = load(name, variant)
   assert (c.model.norm, c.model.geometry, c.blind) == ('post', False, False)
-  assert c.title == {'lxmert': 'LXMERT', 'visualbert': 'VisualBERT'}[name]  # without a qualifier
-
-
-@pytest.mark.parametrize(('name', 'variant'), VARIANTS)
-def test_a_departure_is_in_the_title(name, variant):
-  c = load(name, variant)
-  assert ('box-geometry bias' in c.title) == c.model.geometry
 
 
 def test_base_is_lxmert():

@@ -11,7 +11,7 @@ from mmjax.convert.load import load, read
 from mmjax.convert.names import to_theirs
 from mmjax.fusion.layers import MAPS, STATES
 from mmjax.models.visualbert import VisualEmbed
-from mmjax.objectives import answers, lxmert_pretraining
+from mmjax.objectives import answer_distribution, answers, lxmert_pretraining
 
 FOLDER = Path(__file__).parent / 'oracles'
 
@@ -122,10 +122,12 @@ def _visualbert(model, variables, given, rows):
       mutable=[MAPS, STATES],
     )
 
-  def loss(params):  # HuggingFace's: KL divergence, 'batchmean'
-    logp = jax.nn.log_softmax(run(params)[0]['answers'])
-    labels = given['labels']
-    return jnp.where(labels > 0, labels * (np.log(np.maximum(labels, 1e-30)) - logp), 0).sum() / len(labels), logp
+  def loss(params):
+    scores = run(params)[0]['answers']
+    batch = {'answer_scores': given['labels'], 'answer': given['labels'].argmax(-1)}
+    rows = {'question_type': np.ones((len(scores), 1), bool), 'weight': np.ones(len(scores))}
+    (total, count, _), *_ = answer_distribution({'answers': scores}, batch | rows)[0].values()
+    return total / count, jax.nn.log_softmax(scores)  # HuggingFace returns log-probabilities where labels are given
 
   out, captured = run(variables['params'])
   maps, states = captured[MAPS]['encoder']['group0'], captured[STATES]['encoder']['group0']

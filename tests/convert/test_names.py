@@ -64,6 +64,45 @@ def test_every_published_tensor_has_its_parameter(name, number, count):
   assert sum(a.size for a in jax.tree.leaves(params)) == sum(math.prod(a.shape) for a in tensors.values())
 
 
+@pytest.mark.parametrize('name, ours, theirs', [
+  ('airsplay_lxmert_pretraining', 'text/type/embedding', 'bert.embeddings.token_type_embeddings.weight'),
+  ('airsplay_lxmert_pretraining', 'text/position/embedding', 'bert.embeddings.position_embeddings.weight'),
+  ('airsplay_lxmert_pretraining', 'regions/feature/kernel', 'bert.encoder.visn_fc.visn_fc.weight'),
+  ('airsplay_lxmert_pretraining', 'regions/feature_norm/scale', 'bert.encoder.visn_fc.visn_layer_norm.weight'),
+  ('airsplay_lxmert_pretraining', 'regions/box_norm/scale', 'bert.encoder.visn_fc.box_layer_norm.weight'),
+  ('airsplay_lxmert_pretraining', 'encoder/group0/sub0_t/key/bias', 'bert.encoder.layer.0.attention.self.key.bias'),
+  ('airsplay_lxmert_pretraining', 'encoder/group1/sub0_v/norm/bias',
+   'bert.encoder.r_layers.0.attention.output.LayerNorm.bias'),
+  ('airsplay_lxmert_pretraining', 'encoder/group1/sub0_v/ffn_norm/bias',
+   'bert.encoder.r_layers.0.output.LayerNorm.bias'),
+  ('airsplay_lxmert_pretraining', 'encoder/group2/sub0_tied/value/kernel',
+   'bert.encoder.x_layers.0.visual_attention.att.value.weight'),
+  ('airsplay_lxmert_pretraining', 'encoder/group2/sub1_t/query/kernel',
+   'bert.encoder.x_layers.0.lang_self_att.self.query.weight'),
+  ('airsplay_lxmert_pretraining', 'encoder/group2/sub1_v/ffn/expand/bias',
+   'bert.encoder.x_layers.0.visn_inter.dense.bias'),
+  ('airsplay_lxmert_pretraining', 'matched/bias', 'cls.seq_relationship.bias'),
+  ('visualbert-vqa', 'embed/type/embedding', 'visual_bert.embeddings.token_type_embeddings.weight'),
+  ('visualbert-vqa', 'embed/region_type/embedding', 'visual_bert.embeddings.visual_token_type_embeddings.weight'),
+  ('visualbert-vqa', 'embed/position/embedding', 'visual_bert.embeddings.position_embeddings.weight'),
+  ('visualbert-vqa', 'embed/region_position/embedding', 'visual_bert.embeddings.visual_position_embeddings.weight'),
+  ('visualbert-vqa', 'encoder/group0/sub0_tied/norm/scale',
+   'visual_bert.encoder.layer.0.attention.output.LayerNorm.weight'),
+])  # fmt: skip
+def test_tensors_of_one_shape_are_told_apart_by_name(name, ours, theirs):
+  model, rows, config, prefix, _ = CASES[name]
+  assert {row.ours: row.theirs[0] for row in rows(model, config, prefix)}[ours] == theirs
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_layers_are_stacked_in_their_order(name):
+  model, rows, config, prefix, _ = CASES[name]
+  for row in rows(model, config, prefix):
+    if row.stacked:
+      numbers = [[int(part) for part in tensor.split('.') if part.isdigit()] for tensor in row.theirs]
+      assert numbers == [[n] for n in range(len(row.theirs))]
+
+
 @pytest.mark.parametrize('name', CASES)
 def test_no_tensor_and_no_parameter_is_named_twice(name):
   model, rows, config, prefix, _ = CASES[name]
