@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmjax.objectives import answer_metrics, answers, lxmert_pretraining, soft_answers
+from mmjax.objectives import answer_distribution, answer_metrics, answers, lxmert_pretraining, soft_answers
 
 LN3 = np.log(3.0)
 SCORES = jnp.array([[LN3, 0.0], [0.0, LN3], [LN3, 0.0]])  # probabilities 3/4 and 1/4
@@ -45,6 +45,20 @@ def test_soft_answers_without_scores_are_one_hot():
     0
   ]
   assert found == pytest.approx(float(told), rel=1e-6)
+
+
+def test_answer_distribution_by_hand():
+  labels = jnp.array([[0.5, 0.5], [1.0, 0.0], [0.3, 0.9]])
+  losses, metrics = answer_distribution({'answers': SCORES}, BATCH | {'answer_scores': labels})
+  divergence = 0.5 * np.log(0.5 / 0.75) + 0.5 * np.log(0.5 / 0.25)  # of (1/2, 1/2) from (3/4, 1/4)
+  assert losses['answer'][0] == pytest.approx(divergence + np.log(4), rel=1e-6)  # 0 log 0 is 0
+  assert losses['answer'][1:] == (2.0, 1.0)
+  np.testing.assert_array_equal(metrics['accuracy'], [[1, 0], [1, 1]])
+
+
+def test_answer_distribution_without_scores_is_the_loss_of_one_answer():
+  found = answer_distribution({'answers': SCORES}, BATCH)[0]['answer'][0]
+  assert found == pytest.approx(float(answers({'answers': SCORES}, BATCH)[0]['answer'][0]), rel=1e-6)
 
 
 # LXMERT's five losses on two rows of three words and two regions; row 1 has weight 0 in some tests.
@@ -109,9 +123,13 @@ def test_pretraining_leaves_out_what_the_model_does_not_score():
   assert set(metrics) == {'accuracy/words'}
 
 
-OBJECTIVES = [(answers, {'answers': SCORES}, BATCH), (soft_answers, {'answers': SCORES}, BATCH),
-              (lxmert_pretraining, OUT, PRETRAIN | {'weight': jnp.array([1.0, 0.0])})]  # fmt: skip
-NAMES = ['answers', 'soft_answers', 'lxmert_pretraining']
+OBJECTIVES = [
+  (answers, {'answers': SCORES}, BATCH),
+  (soft_answers, {'answers': SCORES}, BATCH),
+  (answer_distribution, {'answers': SCORES}, BATCH),
+  (lxmert_pretraining, OUT, PRETRAIN | {'weight': jnp.array([1.0, 0.0])}),
+]
+NAMES = [objective.__name__ for objective, _, _ in OBJECTIVES]
 
 
 @pytest.mark.parametrize('objective, out, batch', OBJECTIVES, ids=NAMES)
