@@ -189,7 +189,7 @@ def divide(sums: Sequence[Metrics]) -> dict[str, np.ndarray]:
     mean[name] = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
   parts = [value for name, value in mean.items() if name.startswith('loss/')]
   if 'loss' not in mean and parts:
-    mean['loss'] = np.sum(parts)
+    mean['loss'] = np.nansum(parts)  # as in training, a part that nothing counts for adds nothing
   return mean if len(parts) != 1 else {name: value for name, value in mean.items() if not name.startswith('loss/')}
 
 
@@ -223,7 +223,7 @@ class Launch:
     return jax.device_put(state, self.replicated)
 
   def compile_step(self, step: Callable[..., tuple[State, Metrics]]) -> Callable[..., tuple[State, Metrics]]:
-    """train_step with all keywords but `axis` bound -> (state, batch, key) -> (state, sums); the state is donated."""
+    """train_step with all keywords but `axis` bound -> (state, batch, key) -> (state, sums); jit donates the state."""
     if self.how == 'jit':
       return jax.jit(step, donate_argnums=0, out_shardings=self.replicated)
     return jax.pmap(
