@@ -21,8 +21,6 @@ def get_config(variant: str = 'sort_of_clevr') -> ConfigDict:
     del c.model[key]
   c.model.schedule = '4*[t<tv v<tv tied]'  # the paper's 12 layers made small
   c.model.answer_from = 'pooled'  # the paper reads VQA's answer off the last token but one
-  if c.model.geometry:
-    c.optim.lr, c.place = 1.5e-3, 10.0  # with the bias, place is learnt last: less of it, and faster
   if variant == 'as_published':
     c.model.answer_from = 'last'
   if variant == 'base':  # the authors' configs/vqa/fine-tune.json
