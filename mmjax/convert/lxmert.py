@@ -11,38 +11,35 @@ TIED = {'cls.predictions.decoder.weight': 'bert.embeddings.word_embeddings.weigh
 
 def from_huggingface(config: Mapping, num_answers: int = 0) -> LXMERT:
   """The model of a HuggingFace config.json. Its masked scores are replaced (finfo.min), so 'replace'."""
-  return LXMERT(
-    num_answers,
-    config['vocab_size'],
-    config['max_position_embeddings'],
-    config['type_vocab_size'],
-    schedule(config),
-    config['hidden_size'],
-    config['num_attention_heads'],
-    config['intermediate_size'],
-    dropout=config['hidden_dropout_prob'],
-    attention_dropout=config['attention_probs_dropout_prob'],
-    num_features=config['visual_feat_dim'],
-  )
+  dropout, attention_dropout = config['hidden_dropout_prob'], config['attention_probs_dropout_prob']
+  return LXMERT(num_answers, **sizes(config), dropout=dropout, attention_dropout=attention_dropout)
 
 
 def from_authors(config: Mapping) -> LXMERT:
   """The pre-training model of the authors' constructor arguments. It adds -10000 to masked scores."""
+  objects, attributes = config['obj_id_num'], config['attr_id_num']
   return LXMERT(
     config['num_answers'],
-    config['vocab_size'],
-    config['max_position_embeddings'],
-    config['type_vocab_size'],
-    schedule(config),
-    config['hidden_size'],
-    config['num_attention_heads'],
-    config['intermediate_size'],
+    **sizes(config),
     masking='add',
     pretrain=True,
-    num_features=config['visual_feat_dim'],
-    num_objects=config['obj_id_num'],
-    num_attributes=config['attr_id_num'],
+    num_objects=objects,
+    num_attributes=attributes,
   )
+
+
+def sizes(config: Mapping) -> dict:
+  """The arguments whose names in the config both share."""
+  return {
+    'vocab': config['vocab_size'],
+    'positions': config['max_position_embeddings'],
+    'types': config['type_vocab_size'],
+    'schedule': schedule(config),
+    'width': config['hidden_size'],
+    'heads': config['num_attention_heads'],
+    'mlp': config['intermediate_size'],
+    'num_features': config['visual_feat_dim'],
+  }
 
 
 def schedule(config: Mapping) -> str:
