@@ -41,6 +41,7 @@ def build(c) -> tuple[task_of.Task, Answering]:
 def run(c, args, build=build) -> None:
   began = time.time()
   runs.keep_compiled()
+  runs.keep_memory()
   task, model = build(c)
   launch = train.Launch(c.parallel.how, c.data.images, c.optim.micro_batches)
   rate = optim.schedule(c.optim.schedule, c.optim.lr, c.optim.steps, c.optim.warmup)

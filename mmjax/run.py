@@ -1,5 +1,6 @@
-"""What a loop needs besides the step: a place for compiled programs, a window of metrics, a check of the state."""
+"""What a loop needs besides the step: a place for programs and memory, a window of metrics, a check of the state."""
 
+import ctypes
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -18,6 +19,18 @@ def keep_compiled() -> None:
   folder = os.environ.get('JAX_COMPILATION_CACHE_DIR') or Path.home() / '.cache' / 'mmjax' / 'compiled'
   jax.config.update('jax_compilation_cache_dir', str(folder))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+
+
+def keep_memory() -> None:
+  """Lets the process keep the memory that it frees, where the C library is glibc.
+
+  XLA on CPU takes and frees its buffers at every step. glibc would give the large ones back to the kernel each time,
+  and the page faults of having them again cost LXMERT on Sort-of-CLEVR a third of its speed.
+  """
+  libc = ctypes.CDLL(None)
+  if hasattr(libc, 'mallopt'):
+    for option, value in ((-4, 0), (-1, 2**31 - 1), (-2, 64 << 20)):  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD
+      libc.mallopt(option, value)
 
 
 class Window:
