@@ -60,8 +60,10 @@ def answer_distribution(out: Batch, batch: Batch, axis: str | None = None) -> tu
   return {'answer': (loss.sum(), batch['weight'].sum(), 1.0)}, answer_metrics(scores, batch)
 
 
-def lxmert_pretraining(out: Batch, batch: Batch, axis: str | None = None) -> tuple[Losses, Metrics]:
-  """LXMERT's pre-training losses (Tan and Bansal 2019, section 3.1), all with weight 1 but those of regions, 1/0.15.
+def lxmert_pretraining(
+  out: Batch, batch: Batch, axis: str | None = None, region_weight: float = 1 / 0.15
+) -> tuple[Losses, Metrics]:
+  """LXMERT's pre-training losses (Tan and Bansal 2019, section 3.1), all with weight 1 but those of regions.
 
   batch: 'word_label' [B,L] int, 'matched' [B] int (1 = text and image belong together) and 'answer' [B] int, each -1
   where there is nothing to learn; 'feature' [B,R,F] float and 'feature_weight' [B,R] (1 = masked);
@@ -78,7 +80,7 @@ def lxmert_pretraining(out: Batch, batch: Batch, axis: str | None = None) -> tup
     return (loss.sum(), valid.sum(), 1.0), (right, valid.sum())
 
   def regions(loss, weight):
-    return ((loss * weight * row[:, None]).sum(), row.sum() * weight.shape[1], 1 / 0.15)
+    return ((loss * weight * row[:, None]).sum(), row.sum() * weight.shape[1], region_weight)
 
   losses, metrics = {}, {}
   for name, label in (('words', 'word_label'), ('matched', 'matched'), ('answers', 'answer')):
@@ -89,6 +91,7 @@ def lxmert_pretraining(out: Batch, batch: Batch, axis: str | None = None) -> tup
       losses[name] = regions(cross_entropy(out[name], batch[label]), batch[f'{label}_weight'])
       weight = (batch[f'{label}_weight'] > 0) * row[:, None]
       metrics[f'accuracy/{name}'] = (((out[name].argmax(-1) == batch[label]) * weight).sum(), weight.sum())
-  smooth_l1 = optax.huber_loss(out['features'], batch['feature']).mean(-1)
-  losses['features'] = regions(smooth_l1, batch['feature_weight'])
+  if 'features' in out:
+    smooth_l1 = optax.huber_loss(out['features'], batch['feature']).mean(-1)
+    losses['features'] = regions(smooth_l1, batch['feature_weight'])
   return losses, metrics

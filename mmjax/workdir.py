@@ -9,7 +9,7 @@ import pathlib
 import socket
 import threading
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 from mmjax.errors import UserError
 
@@ -27,25 +27,30 @@ def naming(path: str | os.PathLike) -> Iterator[None]:
     raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def write_atomic(path: str | os.PathLike, content: str | bytes) -> None:
-  """Writes a file so that a reader, or a crash, meets the old content or the new one and never a part.
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
+  """A file to write, so that a reader, or a crash, meets the old content of path or the new one and never a part.
 
-  path: str or Path in a folder that exists; content: str (written as UTF-8) or bytes.
-  Raises OSError that names the path; the temporary file beside it is removed then.
+  path: str or Path in a folder that exists. Raises OSError that names it; the temporary file beside it is removed then.
   """
   path = pathlib.Path(path)
-  data = content.encode() if isinstance(content, str) else content
   temporary = path.with_name(f'.{path.name}.{os.getpid()}.{threading.get_ident()}.tmp')
   with naming(path):
     try:
       with open(temporary, 'wb') as file:
-        file.write(data)
+        yield file
         file.flush()
         os.fsync(file.fileno())
       os.replace(temporary, path)
     except BaseException:
       temporary.unlink(missing_ok=True)
       raise
+
+
+def write_atomic(path: str | os.PathLike, content: str | bytes) -> None:
+  """Writes a file by way of `replacing`. content: str (written as UTF-8) or bytes."""
+  with replacing(path) as file:
+    file.write(content.encode() if isinstance(content, str) else content)
 
 
 def open_workdir(path: str | os.PathLike, config: Mapping[str, Any], *, fresh: bool = True) -> pathlib.Path:

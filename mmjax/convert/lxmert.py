@@ -1,53 +1,55 @@
-"""LXMERT's names: HuggingFace's (LxmertModel, LxmertForQuestionAnswering) and the authors' (LXRTPretraining)."""
+"""LXMERT's checkpoints: HuggingFace's (LxmertModel, ...ForQuestionAnswering, ...ForPreTraining) and the authors'."""
 
 from collections.abc import Mapping
 
-from mmjax.convert.names import Row, attention, bert_layer, dense, embed, feed_forward, norm, vector
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmjax.convert.names import Row, attention, bert_layer, dense, embed, feed_forward, norm, to_theirs, vector
+from mmjax.convert.plan import Arrays, Config, Plan, Shapes, activation, captured, number
 from mmjax.models.lxmert import LXMERT
+from mmjax.objectives import lxmert_pretraining
 
-# The word classifier's weight is the word table under a second name.
-TIED = {'cls.predictions.decoder.weight': 'bert.embeddings.word_embeddings.weight'}
-
-
-def from_huggingface(config: Mapping, num_answers: int = 0) -> LXMERT:
-  """The model of a HuggingFace config.json. Its masked scores are replaced (finfo.min), so 'replace'."""
-  dropout, attention_dropout = config['hidden_dropout_prob'], config['attention_probs_dropout_prob']
-  return LXMERT(num_answers, **sizes(config), dropout=dropout, attention_dropout=attention_dropout)
+CLASSES = ('LxmertModel', 'LxmertForQuestionAnswering', 'LxmertForPreTraining')
+PARTS = {'object': 'obj', 'attribute': 'attr', 'feature': 'feat'}
 
 
-def from_authors(config: Mapping) -> LXMERT:
-  """The pre-training model of the authors' constructor arguments. It adds -10000 to masked scores."""
-  objects, attributes = config['obj_id_num'], config['attr_id_num']
-  return LXMERT(
-    config['num_answers'],
-    **sizes(config),
-    masking='add',
-    pretrain=True,
-    num_objects=objects,
-    num_attributes=attributes,
+def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
+  """kind: a class of HuggingFace's, or 'LXRTPretraining' for the authors' pre-training model."""
+  authors = kind == 'LXRTPretraining'
+  prefix = {'LxmertModel': '', 'LXRTPretraining': 'bert'}.get(kind, 'lxmert')
+  pretrain = authors or kind == 'LxmertForPreTraining'
+  regions = pretrain and (authors or number(config, 'task_obj_predict', True))
+  size = lambda flag, key: number(config, key) if regions and (authors or number(config, flag, True)) else 0
+  asked = authors or kind == 'LxmertForQuestionAnswering' or pretrain and number(config, 'task_qa', True)
+  model = LXMERT(
+    num_answers=number(config, 'num_answers' if authors else 'num_qa_labels') if asked else 0,
+    vocab=number(config, 'vocab_size'),
+    positions=number(config, 'max_position_embeddings'),
+    types=number(config, 'type_vocab_size'),
+    schedule=f'{number(config, "l_layers")}*[t<t] {number(config, "r_layers")}*[v<v] '
+    f'{number(config, "x_layers")}*[t<v v<t tied noffn; t<t v<v]',
+    width=number(config, 'hidden_size'),
+    heads=number(config, 'num_attention_heads'),
+    mlp=number(config, 'intermediate_size'),
+    activation=activation(config),
+    dropout=number(config, 'hidden_dropout_prob', 0.1),
+    attention_dropout=number(config, 'attention_probs_dropout_prob', 0.1),
+    masking='add' if authors else 'replace',
+    pretrain=pretrain,
+    num_features=size('visual_feat_loss', 'visual_feat_dim'),
+    num_objects=size('visual_obj_loss', 'obj_id_num' if authors else 'num_object_labels'),
+    num_attributes=size('visual_attr_loss', 'attr_id_num' if authors else 'num_attr_labels'),
   )
+  text, regions_ = jnp.zeros((1, 2), int), jnp.zeros((1, 1, number(config, 'visual_feat_dim')))
+  words = f'{prefix}.embeddings.word_embeddings.weight'
+  tied = {'cls.predictions.decoder.weight': words} if pretrain else {}
+  example = (text, text == 0, regions_, regions_[..., :1].repeat(4, -1))
+  return Plan(config, model, rows(model, config, prefix), example, outputs, tied)
 
 
-def sizes(config: Mapping) -> dict:
-  """The arguments whose names in the config both share."""
-  return {
-    'vocab': config['vocab_size'],
-    'positions': config['max_position_embeddings'],
-    'types': config['type_vocab_size'],
-    'schedule': schedule(config),
-    'width': config['hidden_size'],
-    'heads': config['num_attention_heads'],
-    'mlp': config['intermediate_size'],
-    'num_features': config['visual_feat_dim'],
-  }
-
-
-def schedule(config: Mapping) -> str:
-  layers = f'{config["l_layers"]}*[t<t] {config["r_layers"]}*[v<v]'
-  return f'{layers} {config["x_layers"]}*[t<v v<t tied noffn; t<t v<v]'
-
-
-def rows(model: LXMERT, config: Mapping, prefix: str) -> list[Row]:
+def rows(model: LXMERT, config: Config, prefix: str) -> list[Row]:
   """The map for a model of these layer counts; `prefix` is 'lxmert', 'bert' or ''."""
   cross = [
     *attention('sub0_tied', 'visual_attention.att', 'visual_attention.output'),
@@ -78,9 +80,86 @@ def rows(model: LXMERT, config: Mapping, prefix: str) -> list[Row]:
     heads += dense('masked_word/project', 'cls.predictions.transform.dense')
     heads += norm('masked_word/norm', 'cls.predictions.transform.LayerNorm')
     heads += vector('word_bias', 'cls.predictions.bias') + dense('matched', 'cls.seq_relationship')
-    heads += dense('masked_object/project', 'obj_predict_head.transform.dense')
-    heads += norm('masked_object/norm', 'obj_predict_head.transform.LayerNorm')
-    heads += dense('feature_score', 'obj_predict_head.decoder_dict.feat')
-    heads += dense('object_score', 'obj_predict_head.decoder_dict.obj') if model.num_objects else []
-    heads += dense('attribute_score', 'obj_predict_head.decoder_dict.attr') if model.num_attributes else []
+    sizes = {'feat': model.num_features, 'obj': model.num_objects, 'attr': model.num_attributes}
+    if any(sizes.values()):
+      heads += dense('masked_object/project', 'obj_predict_head.transform.dense')
+      heads += norm('masked_object/norm', 'obj_predict_head.transform.LayerNorm')
+    for ours, theirs in PARTS.items():
+      heads += dense(f'{ours}_score', f'obj_predict_head.decoder_dict.{theirs}') if sizes[theirs] else []
   return [row.below('', prefix) for row in encoder] + heads
+
+
+def outputs(plan: Plan, variables: Mapping, given: Arrays) -> Arrays:
+  """HuggingFace's outputs, and the authors' (LXRTPretraining), whose own names for inputs differ in two places."""
+  model, authors = plan.model, 'pos' in given
+  mask = given['attention_mask'] > 0 if 'attention_mask' in given else np.ones(given['input_ids'].shape, bool)
+  seen = given['visual_attention_mask'] > 0 if 'visual_attention_mask' in given else None
+  boxes = given['pos'] if authors else given['visual_pos']
+  called = (given['input_ids'], mask, given['visual_feats'], boxes)
+  run = lambda variables, seen: captured(plan, variables, *called, seen, given.get('token_type_ids'))
+  out, maps, states = run(variables, seen)
+  maps, states = maps['encoder'], states['encoder']
+  found = {'language_output': out['t'], 'vision_output': out['v'], 'pooled_output': out['pooled']}
+  for name, edge in {'language': 'group0/sub0/t<t', 'vision': 'group1/sub0/v<v', 'cross_encoder': 'group2/sub0/t<v'}.items():
+    group, _, edge = edge.partition('/')
+    found |= {f'{name}_attentions.{n}': m for n, m in enumerate(maps[group][edge] if group in maps else [])}
+  for name, stream, own in (('language', 't', 'group0'), ('vision', 'v', 'group1')):
+    layers = jnp.concatenate([states[own][stream], states['group2'][stream]])
+    found |= {f'{name}_hidden_states.{n}': h for n, h in enumerate(layers)}
+  names = {'answers': 'question_answering_score', 'words': 'prediction_logits', 'matched': 'cross_relationship_score',
+           'features': 'visual_head.feat', 'objects': 'visual_head.obj', 'attributes': 'visual_head.attr'}  # fmt: skip
+  found |= {theirs: out[ours] for ours, theirs in names.items() if ours in out}
+  batch = _labels(given)
+
+  def loss(params):
+    out = model.apply({**variables, 'params': params}, *called, None if authors else seen,
+                      given.get('token_type_ids'), train=False)  # fmt: skip
+    losses, _ = lxmert_pretraining(out, batch, region_weight=plan.config.get('visual_loss_normalizer', 1 / 0.15))
+    parts = {name: weight * total / jnp.maximum(count, 1e-9) for name, (total, count, weight) in losses.items()}
+    return sum(parts.values()), parts
+
+  if batch:
+    (total, parts), grads = jax.value_and_grad(loss, has_aux=True)(variables['params'])
+    found |= {f'grad::{name}': g for name, g in to_theirs(plan.rows, {'params': grads}).items()} | {'loss': total}
+    sums = {'ans': ('answers',), 'labels': ('words',), 'matched_label': ('matched',),
+            'obj_labels': ('objects', 'attributes', 'features')}  # fmt: skip
+    found |= {f'loss_only_{k}': sum(parts[p] for p in v if p in parts) for k, v in sums.items() if set(v) & set(parts)}
+  if authors:
+    plain, _, _ = run(variables, None)
+    found |= {
+      f'{part}{name}': which[key]
+      for part, which in (('', plain), ('masked_', out))
+      for name, key in (('lang', 't'), ('visn', 'v'), ('pooled', 'pooled'))
+    }
+    found |= {
+      'lm_scores': plain['words'],
+      'matched_scores': plain['matched'],
+      'answer_score': plain['answers'],
+      'obj_head.obj': plain['objects'],
+      'obj_head.attr': plain['attributes'],
+      'obj_head.feat': plain['features'],
+    }
+    order = ('words', 'matched', 'objects', 'attributes', 'features', 'answers')
+    found['losses'] = jnp.stack([parts[name] for name in order if name in parts])[None]
+  return found
+
+
+def _labels(given: Arrays) -> Arrays:
+  """The peer's labels as a batch of `lxmert_pretraining`, which ignores -1 (HuggingFace: -100); {} where none is given.
+
+  What is not given is ignored.
+  """
+  text, regions = given['input_ids'].shape, given['visual_feats'].shape
+  asked = {'word_label': given.get('masked_lm_labels'), 'matched': given.get('matched_label'), 'answer': given.get('ans')}
+  if 'labels' in given:  # LxmertForQuestionAnswering calls its answers so, LxmertForPreTraining its words
+    asked['answer' if given['labels'].ndim == 1 else 'word_label'] = given['labels']
+  found = {name: np.where(label == -100, -1, label) for name, label in asked.items() if label is not None}
+  for ours, theirs in PARTS.items():
+    if f'obj_labels.{theirs}.0' in given:
+      found |= {ours: given[f'obj_labels.{theirs}.0'], f'{ours}_weight': given[f'obj_labels.{theirs}.1']}
+  if not found:
+    return {}
+  batch = {'word_label': np.full(text, -1), 'matched': np.full(text[:1], -1), 'answer': np.full(text[:1], -1)}
+  for name, shape in (('object', regions[:2]), ('attribute', regions[:2]), ('feature', regions)):
+    batch |= {name: np.zeros(shape, int if name != 'feature' else np.float32), f'{name}_weight': np.zeros(regions[:2])}
+  return batch | found | {'weight': np.ones(text[0])}

@@ -4,42 +4,67 @@ A map is a list of rows; a row names one parameter, '/'-joined, and the tensor t
 scanned group, the tensors that stack to it along the leading axis.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
 from mmjax.errors import UserError
+
+UNUSED = 'unused'  # collection of tensors that no output needs: kept, so that they can be handed back
+
+# layout -> (their array as ours, ours as theirs); arrays of torch as of flax
+LAYOUTS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarray], np.ndarray]]] = {
+  'same': (lambda a: a, lambda a: a),
+  'dense': (lambda a: a.T, lambda a: a.T),  # [out, in] <-> [in, out]
+  'conv': (lambda a: a.transpose(2, 3, 1, 0), lambda a: a.transpose(3, 2, 0, 1)),  # [out, in, y, x] <-> [y, x, in, out]
+  'batched': (lambda a: a[0], lambda a: a[None]),  # [1, N, D] <-> [N, D]
+  'token': (lambda a: a[0, 0], lambda a: a[None, None]),  # [1, 1, D] <-> [D]
+  'row': (lambda a: a[0], lambda a: a[None]),  # [1, D] <-> [D]
+}
 
 
 @dataclass(frozen=True)
 class Row:
   ours: str
   theirs: tuple[str, ...]
-  transposed: bool = False  # torch keeps a dense kernel as [out, in]
+  layout: str = 'same'
   stacked: bool = False
+  part: tuple[int, int] = (0, 1)  # (i, n): the i-th of n equal parts of the tensor's first axis
+  collection: str = 'params'
+
+  @property
+  def path(self) -> str:
+    return f'{self.collection}/{self.ours}'
 
   def layers(self, ours: str, theirs: str, repeats: int) -> 'Row':
     """The same row once a layer: `theirs` holds '{n}' for the layer's index."""
-    return Row(
-      f'{ours}/{self.ours}',
-      tuple(f'{theirs.format(n=n)}.{self.theirs[0]}' for n in range(repeats)),
-      self.transposed,
-      True,
-    )
+    names = tuple(f'{theirs.format(n=n)}.{self.theirs[0]}' for n in range(repeats))
+    return replace(self, ours=f'{ours}/{self.ours}', theirs=names, stacked=True)
 
   def below(self, ours: str, theirs: str) -> 'Row':
     """The same row with a prefix on either side ('' for none)."""
     join = lambda prefix, name, mark: f'{prefix}{mark}{name}' if prefix else name
-    return Row(
-      join(ours, self.ours, '/'), tuple(join(theirs, t, '.') for t in self.theirs), self.transposed, self.stacked
-    )
+    return replace(self, ours=join(ours, self.ours, '/'), theirs=tuple(join(theirs, t, '.') for t in self.theirs))
+
+  def shape_there(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of one of the tensors, for a parameter (or a layer of it) of this shape."""
+    first, *rest = LAYOUTS[self.layout][1](np.broadcast_to(np.float32(0), shape)).shape or (1,)
+    return (first * self.part[1], *rest) if shape else ()
+
+  def here(self, tensor: np.ndarray) -> np.ndarray:
+    """A tensor as a parameter, or as a layer of one."""
+    i, n = self.part
+    return LAYOUTS[self.layout][0](tensor[len(tensor) * i // n : len(tensor) * (i + 1) // n] if n > 1 else tensor)
 
 
 def dense(ours: str, theirs: str) -> list[Row]:
-  return [Row(f'{ours}/kernel', (f'{theirs}.weight',), transposed=True), Row(f'{ours}/bias', (f'{theirs}.bias',))]
+  return [Row(f'{ours}/kernel', (f'{theirs}.weight',), 'dense'), Row(f'{ours}/bias', (f'{theirs}.bias',))]
 
 
 def norm(ours: str, theirs: str) -> list[Row]:
@@ -52,6 +77,11 @@ def embed(ours: str, theirs: str) -> list[Row]:
 
 def vector(ours: str, theirs: str) -> list[Row]:
   return [Row(ours, (theirs,))]
+
+
+def unused(*theirs: str) -> list[Row]:
+  """Tensors that no output needs, kept under their own names."""
+  return [Row(name, (name,), collection=UNUSED) for name in theirs]
 
 
 def attention(owner: str, projections: str, output: str) -> list[Row]:
@@ -80,46 +110,94 @@ def bert_layer(owner: str) -> list[Row]:
   ]
 
 
+def flatten(variables: Mapping) -> dict:
+  """{'params': {'a': {'b': x}}} -> {'params/a/b': x}."""
+  return traverse_util.flatten_dict(variables, sep='/')
+
+
 def from_theirs(
   rows: Iterable[Row], tensors: Mapping[str, np.ndarray], expected: Mapping, ignored: Iterable[str] = ()
 ) -> dict:
-  """Published tensors -> nested parameters, every one of both sides accounted for.
+  """Published tensors -> nested variables {'params': ...}, every one of both sides accounted for.
 
-  expected: the model's parameters (or their shapes), nested. Raises UserError that lists all that is missing, left
-  over, or of another shape or dtype. Floats of another precision are cast to the model's.
+  expected: the model's variables (or their shapes), nested. Raises UserError that lists all that is missing, left over,
+  of another shape or dtype, or not finite. Floats of another precision are cast to the model's. Beyond what is
+  returned, memory holds one tensor at a time.
   """
-  rows, flat = list(rows), traverse_util.flatten_dict(expected, sep='/')
+  rows, flat = list(rows), flatten(expected)
   used = {name for row in rows for name in row.theirs}
   faults = [f'{name}: missing' for name in sorted(used - set(tensors))]
   faults += [f'{name}: left over' for name in sorted(set(tensors) - used - set(ignored))]
-  faults += [f'{name}: a parameter without a source' for name in sorted(set(flat) - {row.ours for row in rows})]
-  params = {}
+  faults += [f'{path.partition("/")[2]}: a parameter without a source' for path in sorted(set(flat) - paths(rows))]
   for row in rows:
-    if row.ours not in flat:
+    if row.collection == UNUSED:
+      continue
+    if row.path not in flat:
       faults.append(f'{", ".join(row.theirs)}: no parameter {row.ours!r} in the model')
       continue
-    shape = flat[row.ours].shape[row.stacked :]
-    if row.stacked and len(row.theirs) != flat[row.ours].shape[0]:
-      faults.append(f'{row.ours}: found {len(row.theirs)} layers, expected {flat[row.ours].shape[0]}')
-    for name in (n for n in row.theirs if n in tensors):
-      found = tensors[name].shape[::-1] if row.transposed else tensors[name].shape
-      if found != shape:
-        faults.append(f'{name}: found shape {tensors[name].shape}, expected {shape[::-1] if row.transposed else shape}')
-      if not np.issubdtype(tensors[name].dtype, np.floating):
-        faults.append(f'{name}: found dtype {tensors[name].dtype}, expected a float')
-    if not faults:
-      parts = [tensors[name].T if row.transposed else tensors[name] for name in row.theirs]
-      params[row.ours] = np.ascontiguousarray(np.stack(parts) if row.stacked else parts[0], flat[row.ours].dtype)
-  if faults:
-    raise UserError(f'{len(faults)} tensors do not fit the model: ' + '; '.join(faults))
-  return traverse_util.unflatten_dict(params, sep='/')
-
-
-def to_theirs(rows: Iterable[Row], params: Mapping) -> dict[str, np.ndarray]:
-  """Nested parameters (or their gradients) -> tensors under the published names and in their layout."""
-  flat, tensors = traverse_util.flatten_dict(params, sep='/'), {}
+    if row.stacked and len(row.theirs) != flat[row.path].shape[0]:
+      faults.append(f'{row.ours}: found {len(row.theirs)} layers, expected {flat[row.path].shape[0]}')
+    shape = row.shape_there(tuple(flat[row.path].shape[row.stacked :]))
+    for tensor, name in ((tensors[name], name) for name in row.theirs if name in tensors):
+      if tensor.shape != shape:
+        faults.append(f'{name}: found shape {tensor.shape}, expected {shape}')
+      if not jnp.issubdtype(tensor.dtype, jnp.floating):
+        faults.append(f'{name}: found dtype {tensor.dtype}, expected a float')
+  refuse(faults)
+  variables = {}
   for row in rows:
-    value = np.asarray(jax.device_get(flat[row.ours]))
-    for name, part in zip(row.theirs, value if row.stacked else [value], strict=True):
-      tensors[name] = np.ascontiguousarray(part.T if row.transposed else part)
-  return tensors
+    if row.collection == UNUSED:
+      variables[row.path] = np.array(tensors[row.theirs[0]])
+      continue
+    value = np.empty(flat[row.path].shape, flat[row.path].dtype)
+    for layer, name in zip(value if row.stacked else [value], row.theirs, strict=True):
+      layer[...] = row.here(tensors[name])
+      if not np.isfinite(layer).all():
+        faults.append(f'{name}: holds NaN or infinity')
+    variables[row.path] = value
+  refuse(faults)
+  return traverse_util.unflatten_dict(variables, sep='/')
+
+
+def refuse(faults: Iterable[str]) -> None:
+  """Raises UserError that lists the faults, where there are any. A fused tensor's are said once."""
+  if listed := list(dict.fromkeys(faults)):
+    raise UserError(f'{len(listed)} tensors do not fit the model: ' + '; '.join(listed))
+
+
+def paths(rows: Iterable[Row]) -> set[str]:
+  return {row.path for row in rows}
+
+
+def shapes_there(rows: Iterable[Row], variables: Mapping) -> dict[str, tuple[int, ...]]:
+  """The published names and the shapes under them, for these variables (or their shapes)."""
+  flat = flatten(variables)
+  return {name: row.shape_there(tuple(flat[row.path].shape[row.stacked :])) for row in rows for name in row.theirs}
+
+
+def one_by_one(rows: Iterable[Row], variables: Mapping, names: Iterable[str]) -> Iterator[Any]:
+  """Variables (or their gradients) as tensors under the published names, each made when its turn has come.
+
+  Arrays of numpy stay so; traced ones too.
+  """
+  flat, where = flatten(variables), {}
+  for row in rows:
+    for n, name in enumerate(row.theirs):
+      where.setdefault(name, {})[row.part[0]] = row, n
+  for name in names:
+    parts = []
+    for _, (row, n) in sorted(where[name].items()):
+      value = flat[row.path][n] if row.stacked else flat[row.path]
+      parts.append(LAYOUTS[row.layout][1](value))
+    yield parts[0] if len(parts) == 1 else (np if isinstance(parts[0], np.ndarray) else jnp).concatenate(parts)
+
+
+def to_theirs(rows: Iterable[Row], variables: Mapping) -> dict[str, Any]:
+  """The same, all at once: {name: tensor}. Rows of collections that are not given (unused ones) are left out."""
+  rows = [row for row in rows if row.collection in variables]
+  names = list(dict.fromkeys(name for row in rows for name in row.theirs))
+  return dict(zip(names, one_by_one(rows, variables, names), strict=True))
+
+
+def count(variables: Mapping) -> int:
+  return sum(math.prod(a.shape) for a in jax.tree.leaves(variables))

@@ -5,6 +5,7 @@ B batch, P patches or grid cells in row-major order, F features.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from einops import rearrange
 from flax import linen as nn
 
@@ -58,3 +59,57 @@ class ConvGrid(nn.Module):
       x = nn.relu(nn.LayerNorm(name=f'norm{n}')(x))
     boxes = grid_boxes(*x.shape[1:3])
     return rearrange(x, 'B y x F -> B (y x) F'), jnp.broadcast_to(boxes, (len(image), *boxes.shape))
+
+
+class PatchEmbed(nn.Module):
+  """Image -> its patches, projected, behind a learnt token, with learnt positions (Dosovitskiy et al. 2021, eq. 1).
+
+  image [B,h,w,3] float -> [B,1+P,D], patches row by row. grid: the (rows, columns) that positions are learnt for; those
+  of another grid are resized from them, as for fine-tuning at another resolution (section 3.2), `bicubic`.
+  Raises UserError where the patches do not tile the image.
+  """
+
+  width: int
+  patch: int
+  grid: tuple[int, int]
+  bias: bool = True
+  init_std: float = 0.02
+
+  @nn.compact
+  def __call__(self, image: jax.Array) -> jax.Array:
+    found = image.shape[1:3]
+    if found[0] % self.patch or found[1] % self.patch:
+      raise UserError(f'image {found}: expected a multiple of the patch size {self.patch}')
+    init = nn.initializers.normal(self.init_std)
+    patch = (self.patch, self.patch)
+    x = nn.Conv(self.width, patch, patch, 'VALID', use_bias=self.bias, kernel_init=init, name='project')(image)
+    first = jnp.broadcast_to(self.param('token', init, (self.width,)), (len(x), 1, self.width))
+    position = self.param('position', init, (1 + self.grid[0] * self.grid[1], self.width))
+    position = jnp.concatenate([position[:1], bicubic(position[1:], self.grid, x.shape[1:3])])
+    return jnp.concatenate([first, rearrange(x, 'B y x D -> B (y x) D')], 1) + position
+
+
+def bicubic(table: jax.Array, grid: tuple[int, int], wanted: tuple[int, int]) -> jax.Array:
+  """Learnt positions [rows * columns, D] of one grid -> those of another, by bicubic interpolation.
+
+  As torch's interpolate with align_corners=False: Keys' kernel with a = -0.75, pixel centres, edges repeated, no
+  smoothing where the grid shrinks.
+  """
+  if tuple(grid) == tuple(wanted):
+    return table
+  y, x = (_cubic(old, new) for old, new in zip(grid, wanted, strict=True))
+  square = rearrange(table, '(y x) D -> y x D', y=grid[0])
+  return rearrange(jnp.einsum('Yy,Xx,yxD->YXD', y, x, square), 'y x D -> (y x) D')
+
+
+def _cubic(old: int, new: int) -> np.ndarray:
+  """The weights of `old` samples in each of `new`: [new, old]."""
+  a = -0.75
+  centre = (np.arange(new) + 0.5) * old / new - 0.5
+  first = np.floor(centre).astype(int)
+  weights = np.zeros((new, old), np.float32)
+  for step in (-1, 0, 1, 2):
+    d = np.abs(centre - (first + step))
+    near, far = (a + 2) * d**3 - (a + 3) * d**2 + 1, a * (d**3 - 5 * d**2 + 8 * d - 4)
+    np.add.at(weights, (np.arange(new), np.clip(first + step, 0, old - 1)), np.where(d <= 1, near, far))
+  return weights

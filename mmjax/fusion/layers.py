@@ -21,6 +21,7 @@ PerStream = int | Mapping[str, int]
 
 MAPS = 'attention'  # collection of attention maps: apply(..., mutable=[MAPS]) captures them
 STATES = 'states'  # collection of the streams after each layer
+ENTRY = 'entry'  # ... and, under this name, before the first
 
 
 def per_stream(value: PerStream, stream: str, name: str) -> int:
@@ -250,6 +251,8 @@ class FusionStack(nn.Module):
         raise UserError(f'mask {name!r}: found dtype {a.dtype}, expected bool (True = may be read)')
     plan = parse(self.schedule, ''.join(x))
     given = (dict(x), mask or {}, edge_mask or {}, bias or {})
+    if not self.is_initializing():
+      self.sow(STATES, ENTRY, dict(x), reduce_fn=lambda _, new: new)
     for g, group in enumerate(plan.groups):
       x, *rest = given = _meet(group, *given)
       layer = partial(

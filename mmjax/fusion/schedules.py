@@ -1,5 +1,7 @@
 """Named schedules, with the source of each. Data only; text is t, image or regions v."""
 
+BERT = '12*[t<t]'  # Devlin et al. 2019, arXiv:1810.04805
+VIT = '12*[v<v]'  # Dosovitskiy et al. 2021, arXiv:2010.11929; pre-norm
 LXMERT = '9*[t<t] 5*[v<v] 5*[t<v v<t tied noffn; t<t v<v]'  # Tan and Bansal 2019, arXiv:1908.07490, section 2.2
 SINGLE_STREAM = '12*[t<tv v<tv tied]'  # VisualBERT (arXiv:1908.03557), UNITER (arXiv:1909.11740), VL-BERT
 VILBERT = '6*[t<t] 6*[t<v v<t 8x128; v<v t<t]'  # Lu et al. 2019, arXiv:1908.02265, as released

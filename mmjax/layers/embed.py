@@ -40,6 +40,8 @@ class Embed(nn.Module):
 class TextEmbed(nn.Module):
   """Word + position + segment embedding, layer norm, dropout. ids [B,L] int, types [B,L] int -> [B,L,D].
 
+  at [1|B,L] int: the words' positions, 0 1 2 ... where not given.
+
   The three paddings name rows without gradient (see Embed): BERT has one for words only, LXMERT's code row 0 of all
   three tables.
   """
@@ -63,9 +65,11 @@ class TextEmbed(nn.Module):
     self.norm = nn.LayerNorm(epsilon=self.eps)
     self.drop = nn.Dropout(self.dropout)
 
-  def __call__(self, ids: jax.Array, types: jax.Array | None = None, *, train: bool) -> jax.Array:
+  def __call__(
+    self, ids: jax.Array, types: jax.Array | None = None, at: jax.Array | None = None, *, train: bool
+  ) -> jax.Array:
     if ids.shape[1] > self.positions:
       raise UserError(f'text of {ids.shape[1]} tokens: expected at most {self.positions} (positions)')
-    x_BLD = self.word(ids) + self.position(jnp.arange(ids.shape[1])[None])
+    x_BLD = self.word(ids) + self.position(jnp.arange(ids.shape[1])[None] if at is None else at)
     x_BLD += self.type(jnp.zeros_like(ids) if types is None else types)
     return self.drop(self.norm(x_BLD), deterministic=not train)

@@ -26,8 +26,8 @@ class LXMERT(nn.Module):
   """text [B,L] int, text_mask [B,L] bool, regions [N,R,F] float, boxes [N,R,4] float (x1 y1 x2 y2 in 0..1).
 
   Returns 't' [B,L,D], 'v' [B,R,D], 'pooled' [B,D] and, each where its size is not 0, 'answers' [B,A] (num_answers),
-  and with pretrain=True 'words' [B,L,V], 'matched' [B,2], 'features' [B,R,F], 'objects' [B,R,num_objects] and
-  'attributes' [B,R,num_attributes]. All scores are logits.
+  and with pretrain=True 'words' [B,L,V], 'matched' [B,2], 'features' [B,R,num_features], 'objects' [B,R,num_objects]
+  and 'attributes' [B,R,num_attributes]. All scores are logits.
   """
 
   num_answers: int = 0
@@ -39,6 +39,7 @@ class LXMERT(nn.Module):
   heads: int | Mapping[str, int] = 12
   mlp: int | Mapping[str, int] = 3072
   eps: float = 1e-12
+  activation: str = 'gelu'
   dropout: float = 0.1
   attention_dropout: float = 0.1
   masking: str = 'replace'  # 'add' is the original's rule, which differs where a text or an image shows nothing at all
@@ -46,7 +47,7 @@ class LXMERT(nn.Module):
   norm: str = 'post'
   geometry: bool = False
   pretrain: bool = False
-  num_features: int = 2048  # F of the features to predict back (pre-training only)
+  num_features: int = 0  # F of the features to predict back (2048 in the paper); this and what follows: pre-training only
   num_objects: int = 0
   num_attributes: int = 0
   scan: bool = True
@@ -85,7 +86,7 @@ class LXMERT(nn.Module):
       self.mlp,
       self.norm,
       eps,
-      'gelu',
+      self.activation,
       self.dropout,
       self.attention_dropout,
       masking=self.masking,
@@ -103,18 +104,15 @@ class LXMERT(nn.Module):
     """The outputs of section 3.1 (pre-training tasks) and 3.2 (answers), from the encoded streams."""
     kernel_init = nn.initializers.normal(self.init_std)
     score = lambda size, name: nn.Dense(size, kernel_init=kernel_init, name=name)
-    transform = lambda width, name: Transform(width, self.eps, init_std=self.init_std, name=name)
+    transform = lambda width, name, activation='gelu': Transform(width, self.eps, activation, self.init_std, name=name)
     out = {}
     if self.num_answers:
       out['answers'] = score(self.num_answers, 'answer_score')(transform(2 * self.width, 'answer')(x['pooled']))
     if self.pretrain:
       bias = self.param('word_bias', nn.initializers.zeros, (self.vocab,))
-      out['words'] = words.word.attend(transform(self.width, 'masked_word')(x['t'])) + bias
+      out['words'] = words.word.attend(transform(self.width, 'masked_word', self.activation)(x['t'])) + bias
       out['matched'] = score(2, 'matched')(x['pooled'])
-      seen = transform(self.width, 'masked_object')(x['v'])
-      out['features'] = score(self.num_features, 'feature_score')(seen)
-      if self.num_objects:
-        out['objects'] = score(self.num_objects, 'object_score')(seen)
-      if self.num_attributes:
-        out['attributes'] = score(self.num_attributes, 'attribute_score')(seen)
+      sizes = {'feature': self.num_features, 'object': self.num_objects, 'attribute': self.num_attributes}
+      seen = transform(self.width, 'masked_object', self.activation)(x['v']) if any(sizes.values()) else None
+      out |= {f'{name}s': score(size, f'{name}_score')(seen) for name, size in sizes.items() if size}
     return out

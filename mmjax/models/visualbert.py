@@ -11,6 +11,7 @@ box geometry on the attention between regions).
 """
 
 from collections.abc import Mapping
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,8 @@ from mmjax.encoders.regions import BoxGeometry
 from mmjax.errors import UserError, nearest
 from mmjax.fusion import schedules
 from mmjax.fusion.layers import FusionStack, per_stream
-from mmjax.layers.blocks import Pooler
+from mmjax.layers.attention import LOWEST
+from mmjax.layers.blocks import Pooler, Transform
 from mmjax.layers.embed import Embed
 
 ANSWER_FROM = ('last', 'pooled')
@@ -31,6 +33,7 @@ class VisualEmbed(nn.Module):
 
   text [B,L] int, regions [B|N,R,F] float, alignment [N,R,W] int (positions of the words a region belongs to, -1 none):
   f_p is their mean position embedding, where given, plus the visual table's row 0, which all regions share.
+  at [1|B,L] int: the words' positions, 0 1 2 ... where not given.
   Returns {'t': [B,L,D], 'v': [N,R,D]}, normed by the one layer norm that both share.
   """
 
@@ -43,7 +46,14 @@ class VisualEmbed(nn.Module):
   word_padding: int = 0
   init_std: float = 0.02
 
-  @nn.compact
+  def setup(self):
+    table = partial(Embed, width=self.width, init_std=self.init_std)
+    self.word = table(self.vocab, padding=self.word_padding)
+    self.position, self.region_position = table(self.positions), table(self.positions)
+    self.type, self.region_type = table(self.types), table(self.types)
+    self.region = nn.Dense(self.width, kernel_init=nn.initializers.normal(self.init_std))
+    self.norm, self.drop = nn.LayerNorm(epsilon=self.eps), nn.Dropout(self.dropout)
+
   def __call__(
     self,
     text: jax.Array,
@@ -51,32 +61,48 @@ class VisualEmbed(nn.Module):
     alignment: jax.Array | None = None,
     types: jax.Array | None = None,
     region_types: jax.Array | None = None,
+    at: jax.Array | None = None,
     *,
     train: bool,
   ) -> dict[str, jax.Array]:
     if text.shape[1] > self.positions:
       raise UserError(f'text of {text.shape[1]} tokens: expected at most {self.positions} (positions)')
-    table = lambda size, name, padding=-1: Embed(size, self.width, padding, self.init_std, name=name)
-    position = table(self.positions, 'position')
-    t = table(self.vocab, 'word', self.word_padding)(text) + position(jnp.arange(text.shape[1])[None])
-    t += table(self.types, 'type')(jnp.zeros_like(text) if types is None else types)
-    v = nn.Dense(self.width, kernel_init=nn.initializers.normal(self.init_std), name='region')(regions)
-    v += table(self.types, 'region_type')(jnp.ones(v.shape[:2], int) if region_types is None else region_types)
-    v += table(self.positions, 'region_position')(jnp.zeros(v.shape[:2], int))
+    t = self.word(text) + self.position(jnp.arange(text.shape[1])[None] if at is None else at)
+    t += self.type(jnp.zeros_like(text) if types is None else types)
+    v = self.region(regions)
+    v += self.region_type(jnp.ones(v.shape[:2], int) if region_types is None else region_types)
+    v += self.region_position(jnp.zeros(v.shape[:2], int))
     if alignment is not None:
-      aligned = alignment >= 0
-      v += (position(jnp.maximum(alignment, 0)) * aligned[..., None]).sum(2) / jnp.maximum(aligned.sum(2), 1)[..., None]
-    norm = nn.LayerNorm(epsilon=self.eps, name='norm')
-    drop = nn.Dropout(self.dropout, deterministic=not train)
-    return {'t': drop(norm(t)), 'v': drop(norm(v))}
+      aligned = (alignment >= 0)[..., None]
+      v += (self.position(jnp.maximum(alignment, 0)) * aligned).sum(2) / jnp.maximum(aligned.sum(2), 1)
+    return {s: self.drop(self.norm(x), deterministic=not train) for s, x in {'t': t, 'v': v}.items()}
+
+
+class Grounding(nn.Module):
+  """How well each region fits each word (section 4.4, Flickr30k entities): one head of attention's scores.
+
+  words [B,Q,D], regions [B,R,D], regions_mask [B,R] bool -> [B,Q,R], the lowest number where a region is hidden.
+  """
+
+  size: int  # of the head
+  init_std: float = 0.02
+
+  @nn.compact
+  def __call__(self, words: jax.Array, regions: jax.Array, regions_mask: jax.Array | None = None) -> jax.Array:
+    dense = partial(nn.Dense, self.size, kernel_init=nn.initializers.normal(self.init_std))
+    scores = jnp.einsum('BQC,BRC->BQR', dense(name='query')(words), dense(name='key')(regions)) * self.size**-0.5
+    return scores if regions_mask is None else jnp.where(regions_mask[:, None], scores, LOWEST)
 
 
 class VisualBERT(nn.Module):
   """text [B,L] int, text_mask [B,L] bool, regions [N,R,F] float (with their boxes among F, where a task needs them).
 
-  Returns 't' [B,L,D], 'v' [B,R,D], 'pooled' [B,D] and, where num_answers is not 0, 'answers' [B,A]: logits read off
-  the last token but one of the text (position text_mask.sum() - 2), as the authors' code does for VQA, or, with
-  answer_from='pooled', off the pooler.
+  Returns 't' [B,L,D], 'v' [B,R,D], 'pooled' [B,D] and, all of them logits:
+  where num_answers is not 0, 'answers' [B,A], read off the last token but one of the text (position
+  text_mask.sum() - 2), as the authors' code does for VQA, or, with answer_from='pooled', off the pooler, as for NLVR2
+  (two answers) and VCR (one: the score of a choice, each choice a row of its own);
+  with pretrain=True, 'words' [B,L+R,V] and 'matched' [B,2] (0: text and image belong together);
+  with grounding=True, 'grounding' [B,L+R,R]: which region each word means.
   """
 
   num_answers: int = 0
@@ -88,6 +114,7 @@ class VisualBERT(nn.Module):
   heads: int | Mapping[str, int] = 12
   mlp: int | Mapping[str, int] = 3072
   eps: float = 1e-12
+  activation: str = 'gelu'
   dropout: float = 0.1
   attention_dropout: float = 0.1
   masking: str = 'replace'
@@ -96,6 +123,8 @@ class VisualBERT(nn.Module):
   norm: str = 'post'
   geometry: bool = False
   answer_from: str = 'last'
+  pretrain: bool = False
+  grounding: bool = False
   scan: bool = True
   remat: bool = False
 
@@ -110,6 +139,7 @@ class VisualBERT(nn.Module):
     alignment: jax.Array | None = None,
     types: jax.Array | None = None,
     region_types: jax.Array | None = None,
+    at: jax.Array | None = None,
     *,
     train: bool,
   ) -> dict[str, jax.Array]:
@@ -117,7 +147,7 @@ class VisualBERT(nn.Module):
       hint = nearest(self.answer_from, ANSWER_FROM)
       raise UserError(f'answer_from: found {self.answer_from!r}, expected one of {ANSWER_FROM}{hint}')
     kernel_init = nn.initializers.normal(self.init_std)
-    x = VisualEmbed(
+    embed = VisualEmbed(
       self.vocab,
       self.positions,
       self.types,
@@ -127,7 +157,8 @@ class VisualBERT(nn.Module):
       self.word_padding,
       self.init_std,
       name='embed',
-    )(text, regions, alignment, types, region_types, train=train)
+    )
+    x = embed(text, regions, alignment, types, region_types, at, train=train)
     mask = {'t': text_mask} | ({} if regions_mask is None else {'v': regions_mask})
     bias = {}
     if self.geometry:
@@ -141,7 +172,7 @@ class VisualBERT(nn.Module):
       self.mlp,
       self.norm,
       self.eps,
-      'gelu',
+      self.activation,
       self.dropout,
       self.attention_dropout,
       masking=self.masking,
@@ -161,4 +192,13 @@ class VisualBERT(nn.Module):
         read = jnp.take_along_axis(x['t'], last[:, None, None], 1)[:, 0]
       read = nn.Dropout(self.dropout, deterministic=not train)(read)
       out['answers'] = nn.Dense(self.num_answers, kernel_init=kernel_init, name='answer_score')(read)
+    both = jnp.concatenate([x['t'], x['v']], 1) if self.pretrain or self.grounding else None
+    if self.pretrain:
+      bias = self.param('word_bias', nn.initializers.zeros, (self.vocab,))
+      transform = Transform(self.width, self.eps, self.activation, self.init_std, name='masked_word')
+      out['words'] = embed.word.attend(transform(both)) + bias
+      out['matched'] = nn.Dense(2, kernel_init=kernel_init, name='matched')(out['pooled'])
+    if self.grounding:
+      size = self.width // per_stream(self.heads, 't', 'heads')
+      out['grounding'] = Grounding(size, self.init_std, name='grounding')(both, x['v'], mask.get('v'))
     return out

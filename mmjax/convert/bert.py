@@ -1,0 +1,83 @@
+"""BERT's checkpoints: HuggingFace's BertModel and BertForPreTraining."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmjax.convert.names import Row, bert_layer, dense, embed, norm, to_theirs, vector
+from mmjax.convert.plan import Arrays, Config, Plan, Shapes, activation, captured, cross_entropy, number, position_ids
+from mmjax.fusion.layers import ENTRY
+from mmjax.models.bert import BERT
+
+CLASSES = ('BertModel', 'BertForPreTraining')
+
+
+def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
+  pretrain = kind == 'BertForPreTraining'
+  prefix = 'bert' if pretrain else ''
+  below = lambda name: f'{prefix}.{name}' if prefix else name
+  model = BERT(
+    vocab=number(config, 'vocab_size'),
+    positions=number(config, 'max_position_embeddings'),
+    types=number(config, 'type_vocab_size'),
+    schedule=f'{number(config, "num_hidden_layers")}*[t<t]',
+    width=number(config, 'hidden_size'),
+    heads=number(config, 'num_attention_heads'),
+    mlp=number(config, 'intermediate_size'),
+    eps=number(config, 'layer_norm_eps', 1e-12),
+    activation=activation(config),
+    dropout=number(config, 'hidden_dropout_prob', 0.1),
+    attention_dropout=number(config, 'attention_probs_dropout_prob', 0.1),
+    word_padding=number(config, 'pad_token_id', 0),
+    pooler=pretrain or below('pooler.dense.weight') in shapes,  # BertModel can be without
+    pretrain=pretrain,
+  )
+  tied = {'cls.predictions.decoder.weight': below('embeddings.word_embeddings.weight'),
+          'cls.predictions.decoder.bias': 'cls.predictions.bias'} if pretrain else {}  # fmt: skip
+  buffers = position_ids(below('embeddings.position_ids'), model.positions)
+  return Plan(config, model, rows(model, prefix), (jnp.zeros((1, 2), int),), outputs, tied, buffers)
+
+
+def rows(model: BERT, prefix: str) -> list[Row]:
+  """prefix: 'bert' or ''."""
+  encoder = [
+    *embed('text/word', 'embeddings.word_embeddings'),
+    *embed('text/position', 'embeddings.position_embeddings'),
+    *embed('text/type', 'embeddings.token_type_embeddings'),
+    *norm('text/norm', 'embeddings.LayerNorm'),
+    *(r.layers('encoder/group0', 'encoder.layer.{n}', int(model.schedule.partition('*')[0]))
+      for r in bert_layer('sub0_t')),
+    *(dense('pooler/project', 'pooler.dense') if model.pooler else []),
+  ]  # fmt: skip
+  heads = []
+  if model.pretrain:
+    heads += dense('masked_word/project', 'cls.predictions.transform.dense')
+    heads += norm('masked_word/norm', 'cls.predictions.transform.LayerNorm')
+    heads += vector('word_bias', 'cls.predictions.bias') + dense('next', 'cls.seq_relationship')
+  return [row.below('', prefix) for row in encoder] + heads
+
+
+def outputs(plan: Plan, variables: Mapping, given: Arrays) -> Arrays:
+  called = (
+    given['input_ids'],
+    given['attention_mask'] > 0 if 'attention_mask' in given else None,
+    given.get('token_type_ids'),
+    given.get('position_ids'),
+  )
+  out, maps, states = captured(plan, variables, *called)
+  states = states['encoder']
+  found = {f'attentions.{n}': m for n, m in enumerate(maps['encoder']['group0']['sub0/t<t'])}
+  found |= {f'hidden_states.{n}': h for n, h in enumerate([states[ENTRY]['t'], *states['group0']['t']])}
+  names = {'t': 'last_hidden_state', 'pooled': 'pooler_output', 'words': 'prediction_logits', 'next': 'seq_relationship_logits'}
+  found |= {names[name]: value for name, value in out.items()}
+
+  def loss(params):
+    out = plan.model.apply({'params': params}, *called, train=False)
+    return cross_entropy(out['words'], given['labels']) + cross_entropy(out['next'], given['next_sentence_label'])
+
+  if 'labels' in given and 'next_sentence_label' in given:
+    found['loss'], grads = jax.value_and_grad(loss)(variables['params'])
+    found |= {f'grad::{name}': g for name, g in to_theirs(plan.rows, {'params': grads}).items()}
+  return found

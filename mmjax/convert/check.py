@@ -1,0 +1,44 @@
+"""A stored case of a peer (its weights, inputs and outputs) against the model here, output by output."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from mmjax.convert.load import read, variables_of
+from mmjax.convert.plan import Arrays
+from mmjax.convert.tensors import Tensors
+
+MASKED = 1e30  # a score beyond this was masked
+
+
+def compute(folder: str | Path) -> Arrays:
+  """Everything that the family computes of a case's inputs, under the peer's names; float32, precision 'highest'."""
+  folder = Path(folder)
+  plan, tensors = read(folder)
+  given = {name: np.array(a) for name, a in Tensors([folder / 'inputs.safetensors']).items()}
+  with jax.default_matmul_precision('highest'):
+    found = jax.jit(lambda variables: plan.outputs(plan, variables, given))(variables_of(plan, tensors))
+  return {name: np.asarray(value) for name, value in found.items()}
+
+
+def errors(found: Arrays, wanted: Mapping[str, np.ndarray]) -> dict[str, float | None]:
+  """output -> max|ours - theirs| / max|theirs|; None where it is not computed or has another shape. Ids: 0 or 1."""
+  result: dict[str, float | None] = {}
+  for name, theirs in wanted.items():
+    ours = found.get(name)
+    if ours is None or ours.shape != theirs.shape:
+      result[name] = None
+    elif not np.issubdtype(theirs.dtype, np.floating):
+      result[name] = float((ours != theirs).any())
+    else:
+      keep = np.abs(theirs) < MASKED
+      largest = np.abs(theirs[keep]).max(initial=0)
+      result[name] = float(np.abs(ours - theirs)[keep].max(initial=0) / (largest or 1))
+  return result
+
+
+def tolerance(case: str, name: str) -> float:
+  """1e-5; 2e-5 for gradients and for cases that shrink norms and embeddings (_eps)."""
+  return 2e-5 if name.startswith('grad::') or case.endswith('_eps') else 1e-5

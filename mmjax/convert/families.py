@@ -1,0 +1,47 @@
+"""The one registry: which family a checkpoint is of, by its config.json's class or else by the names of its tensors."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mmjax.convert import bert, lxmert, visualbert, vit
+from mmjax.convert.plan import Config, Plan, Shapes
+from mmjax.errors import UserError, nearest
+
+
+@dataclass(frozen=True)
+class Kind:
+  """A class of published code. `marks`: tensors by which a checkpoint without a class is known; '!' before a name: absent."""
+
+  plan: Callable[[Config, Shapes, str], Plan]
+  marks: tuple[str, ...] = ()
+
+  def known_by(self, shapes: Shapes) -> bool:
+    return bool(self.marks) and all((mark[1:] not in shapes) if mark[0] == '!' else mark in shapes for mark in self.marks)
+
+
+KINDS = {
+  **{name: Kind(bert.plan) for name in bert.CLASSES},
+  **{name: Kind(vit.plan) for name in vit.CLASSES},
+  **{name: Kind(lxmert.plan) for name in lxmert.CLASSES},
+  **{name: Kind(visualbert.plan) for name in visualbert.CLASSES},
+  'TrainVisualBERTObjective': Kind(visualbert.plan, ('bert.embeddings.token_type_embeddings_visual.weight', '!bert.t_pooler.dense.weight')),
+  'LXRTPretraining': Kind(lxmert.plan, ('bert.encoder.visn_fc.visn_fc.weight', 'cls.seq_relationship.weight')),
+}
+
+
+def plan(config: Config, shapes: Shapes, where: str) -> Plan:
+  """Raises UserError that begins with `where` for a class or for tensors of no family."""
+  classes = config.get('architectures')
+  if classes is not None:
+    kind = classes[0] if isinstance(classes, list) and classes else classes
+    if kind not in KINDS:
+      raise UserError(f'{where}: found class {kind!r}, expected one of {", ".join(KINDS)}{nearest(kind, KINDS)}')
+  else:
+    found = [name for name, kind in KINDS.items() if kind.known_by(shapes)]
+    if len(found) != 1:
+      raise UserError(f'{where}: config.json names no class (architectures) and the tensors are of no known family')
+    kind = found[0]
+  try:
+    return KINDS[kind].plan(config, shapes, kind)
+  except UserError as error:
+    raise UserError(f'{where}: {error}') from error

@@ -1,0 +1,78 @@
+"""A checkpoint understood: which model, which tensor is which parameter, and how the published code calls it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from flax import linen as nn
+
+from mmjax.convert.names import Row
+from mmjax.errors import UserError, nearest
+from mmjax.fusion.layers import MAPS, STATES
+
+Config = Mapping[str, Any]
+Shapes = Mapping[str, tuple[int, ...]]  # of the tensors that are there
+Arrays = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+  """What a family makes of a config.json and the names and shapes of the tensors beside it."""
+
+  config: Config
+  model: nn.Module
+  rows: list[Row]
+  example: tuple  # what the model is called with, for the shapes of its parameters
+  outputs: Callable[['Plan', Mapping, Arrays], Arrays]  # (plan, variables, the peer's inputs) -> the peer's outputs
+  tied: Mapping[str, str] = field(default_factory=dict)  # a tensor's second name -> its first
+  buffers: Mapping[str, np.ndarray] = field(default_factory=dict)  # no parameters: made anew
+
+  def shapes(self) -> Mapping:
+    """The model's variables as shapes; nothing is computed."""
+    made = jax.eval_shape(lambda: self.model.init(jax.random.key(0), *self.example, train=False))
+    return {name: value for name, value in made.items() if name not in (MAPS, STATES)}
+
+
+def number(config: Config, key: str, default: Any = None) -> Any:
+  """config[key]; `default`, where one is given, is what the peer's code takes for a missing key."""
+  if key in config:
+    return config[key]
+  if default is None:
+    raise UserError(f'config.json: no {key!r}{nearest(key, config)}')
+  return default
+
+
+def activation(config: Config, key: str = 'hidden_act') -> str:
+  """The name here of a HuggingFace activation."""
+  names = {'gelu': 'gelu', 'quick_gelu': 'quick_gelu', 'relu': 'relu', 'gelu_new': 'gelu_tanh',
+           'gelu_pytorch_tanh': 'gelu_tanh', 'gelu_fast': 'gelu_tanh'}  # fmt: skip
+  found = number(config, key, 'gelu')
+  if found not in names:
+    raise UserError(f'config.json: {key} {found!r}, expected one of {tuple(names)}{nearest(found, names)}')
+  return names[found]
+
+
+def position_ids(name: str, length: int) -> dict[str, np.ndarray]:
+  """The buffer that older HuggingFace checkpoints keep: 0, 1, 2 ..."""
+  return {name: np.arange(length)[None]}
+
+
+def prefix_of(shapes: Shapes, choices: tuple[str, ...], mark: str) -> str:
+  """The one of `choices` below which the tensor `mark` stands. '' where none does: what is missing is said later."""
+  return next((p for p in choices if (f'{p}.{mark}' if p else mark) in shapes), choices[0])
+
+
+def captured(plan: Plan, variables: Mapping, *given: Any, **named: Any) -> tuple[Arrays, Mapping, Mapping]:
+  """Runs the model: (outputs, attention maps, states), each nested as the model's modules are."""
+  out, kept = plan.model.apply(variables, *given, **named, train=False, mutable=[MAPS, STATES])
+  return out, kept.get(MAPS, {}), kept.get(STATES, {})
+
+
+def cross_entropy(scores: jax.Array, labels: np.ndarray) -> jax.Array:
+  """The mean over the labels that are no -1 (the authors') and no -100 (HuggingFace's)."""
+  valid = labels.reshape(scores.shape[:-1]) >= 0
+  loss = optax.softmax_cross_entropy_with_integer_labels(scores, np.maximum(labels, 0).reshape(scores.shape[:-1]))
+  return (loss * valid).sum() / valid.sum()

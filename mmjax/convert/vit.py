@@ -1,0 +1,73 @@
+"""ViT's checkpoints: HuggingFace's ViTModel and ViTForImageClassification."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+from mmjax.convert.names import Row, dense, norm, to_theirs
+from mmjax.convert.plan import Arrays, Config, Plan, Shapes, activation, captured, cross_entropy, number
+from mmjax.fusion.layers import ENTRY
+from mmjax.models.vit import ViT
+
+CLASSES = ('ViTModel', 'ViTForImageClassification')
+
+
+def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
+  prefix = '' if kind == 'ViTModel' else 'vit'
+  model = ViT(
+    num_answers=shapes.get('classifier.weight', (number(config, 'num_labels', 2),))[0] if prefix else 0,
+    image=number(config, 'image_size', 224),
+    patch=number(config, 'patch_size', 16),
+    schedule=f'{number(config, "num_hidden_layers")}*[v<v]',
+    width=number(config, 'hidden_size'),
+    heads=number(config, 'num_attention_heads'),
+    mlp=number(config, 'intermediate_size'),
+    eps=number(config, 'layer_norm_eps', 1e-12),
+    activation=activation(config),
+    dropout=number(config, 'hidden_dropout_prob', 0.0),
+    attention_dropout=number(config, 'attention_probs_dropout_prob', 0.0),
+    pooler=not prefix and 'pooler.dense.weight' in shapes,
+  )
+  example = (jnp.zeros((1, model.image, model.image, number(config, 'num_channels', 3))),)
+  return Plan(config, model, rows(model, prefix, shapes), example, outputs)
+
+
+def rows(model: ViT, prefix: str, shapes: Shapes) -> list[Row]:
+  """prefix: 'vit' or ''."""
+  layer = [
+    *norm('norm', 'layernorm_before'),
+    *(r for part in ('query', 'key', 'value') for r in dense(part, f'attention.attention.{part}')),
+    *dense('out', 'attention.output.dense'),
+    *norm('ffn_norm', 'layernorm_after'),
+    *dense('ffn/expand', 'intermediate.dense'),
+    *dense('ffn/project', 'output.dense'),
+  ]
+  encoder = [
+    Row('patches/token', ('embeddings.cls_token',), 'token'),
+    Row('patches/position', ('embeddings.position_embeddings',), 'batched'),
+    Row('patches/project/kernel', ('embeddings.patch_embeddings.projection.weight',), 'conv'),
+    Row('patches/project/bias', ('embeddings.patch_embeddings.projection.bias',)),
+    *(r.layers('encoder/group0/sub0_v', 'encoder.layer.{n}', int(model.schedule.partition('*')[0])) for r in layer),
+    *norm('norm', 'layernorm'),
+    *(dense('pooler/project', 'pooler.dense') if model.pooler else []),
+  ]
+  return [row.below('', prefix) for row in encoder] + (dense('answer_score', 'classifier') if model.num_answers else [])
+
+
+def outputs(plan: Plan, variables: Mapping, given: Arrays) -> Arrays:
+  image = given['pixel_values'].transpose(0, 2, 3, 1)
+  out, maps, states = captured(plan, variables, image)
+  states = states['encoder']
+  found = {f'attentions.{n}': m for n, m in enumerate(maps['encoder']['group0']['sub0/v<v'])}
+  found |= {f'hidden_states.{n}': h for n, h in enumerate([states[ENTRY]['v'], *states['group0']['v']])}
+  names = {'v': 'last_hidden_state', 'pooled': 'pooler_output', 'answers': 'logits'}
+  found |= {names[name]: value for name, value in out.items()}
+
+  def loss(params):
+    return cross_entropy(plan.model.apply({'params': params}, image, train=False)['answers'], given['labels'])
+
+  if 'labels' in given:
+    found['loss'], grads = jax.value_and_grad(loss)(variables['params'])
+    found |= {f'grad::{name}': g for name, g in to_theirs(plan.rows, {'params': grads}).items()}
+  return found

@@ -1,0 +1,71 @@
+"""ViT: An Image is Worth 16x16 Words (Dosovitskiy et al. 2021, arXiv:2010.11929).
+
+Patches of an image, projected, behind one learnt token, through a pre-norm transformer. Sizes default to ViT-B/16
+(table 1).
+
+B images, h x w pixels, P patches, D width, A answers (classes).
+
+Differs from the paper: nothing by default. HuggingFace's pooler (dense, tanh) can be asked for.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from mmjax.encoders.image import PatchEmbed
+from mmjax.fusion.layers import FusionStack
+from mmjax.fusion.schedules import VIT as SCHEDULE
+from mmjax.layers.blocks import Pooler
+
+
+class ViT(nn.Module):
+  """image [B,h,w,3] float, in -1..1 for the published weights.
+
+  Where the image has another number of patches than `image` / `patch`, learnt positions are resized (section 3.2).
+  Returns 'v' [B,1+P,D], the first token the learnt one, with pooler=True 'pooled' [B,D] and, where num_answers is not
+  0, 'answers' [B,A]: logits read off the first token. Raises UserError for an image that the patches do not tile.
+  """
+
+  num_answers: int = 0
+  image: int = 224  # pixels a side that the positions are learnt for
+  patch: int = 16
+  schedule: str = SCHEDULE
+  width: int = 768
+  heads: int = 12
+  mlp: int = 3072
+  eps: float = 1e-6
+  activation: str = 'gelu'
+  dropout: float = 0.0
+  attention_dropout: float = 0.0
+  init_std: float = 0.02
+  pooler: bool = False
+  scan: bool = True
+  remat: bool = False
+
+  @nn.compact
+  def __call__(self, image: jax.Array, *, train: bool) -> dict[str, jax.Array]:
+    grid = self.image // self.patch
+    patches = PatchEmbed(self.width, self.patch, (grid, grid), init_std=self.init_std, name='patches')
+    x = nn.Dropout(self.dropout, deterministic=not train)(patches(image))
+    x = FusionStack(
+      self.schedule,
+      self.width,
+      self.heads,
+      self.mlp,
+      'pre',
+      self.eps,
+      self.activation,
+      self.dropout,
+      self.attention_dropout,
+      init_std=self.init_std,
+      scan=self.scan,
+      remat=self.remat,
+      name='encoder',
+    )({'v': x}, train=train)
+    out = {'v': nn.LayerNorm(epsilon=self.eps, name='norm')(x['v'])}
+    if self.pooler:
+      out['pooled'] = Pooler(self.width, self.init_std, name='pooler')(out['v'])
+    if self.num_answers:
+      kernel_init = nn.initializers.normal(self.init_std)
+      out['answers'] = nn.Dense(self.num_answers, kernel_init=kernel_init, name='answer_score')(out['v'][:, 0])
+    return out
