@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mmjax.convert import bert, lxmert, visualbert, vit
+from mmjax.convert import bert, clip, lxmert, vilbert, visualbert, vit
 from mmjax.convert.plan import Config, Plan, Shapes
 from mmjax.errors import UserError, nearest
 
@@ -21,9 +21,12 @@ class Kind:
 
 KINDS = {
   **{name: Kind(bert.plan) for name in bert.CLASSES},
+  **{name: Kind(clip.plan) for name in clip.CLASSES},
+  'CLIP': Kind(clip.plan_openai, ('token_embedding.weight', 'visual.conv1.weight')),
   **{name: Kind(vit.plan) for name in vit.CLASSES},
   **{name: Kind(lxmert.plan) for name in lxmert.CLASSES},
   **{name: Kind(visualbert.plan) for name in visualbert.CLASSES},
+  'BertForMultiModalPreTraining': Kind(vilbert.plan, ('bert.encoder.c_layer.0.biattention.query1.weight',)),
   'TrainVisualBERTObjective': Kind(visualbert.plan, ('bert.embeddings.token_type_embeddings_visual.weight', '!bert.t_pooler.dense.weight')),
   'LXRTPretraining': Kind(lxmert.plan, ('bert.encoder.visn_fc.visn_fc.weight', 'cls.seq_relationship.weight')),
 }

@@ -42,9 +42,10 @@ class Row:
   def path(self) -> str:
     return f'{self.collection}/{self.ours}'
 
-  def layers(self, ours: str, theirs: str, repeats: int) -> 'Row':
-    """The same row once a layer: `theirs` holds '{n}' for the layer's index."""
-    names = tuple(f'{theirs.format(n=n)}.{self.theirs[0]}' for n in range(repeats))
+  def layers(self, ours: str, theirs: str, indices: int | Iterable[int]) -> 'Row':
+    """The same row once a layer: `theirs` holds '{n}' for the layer's index, which is 0 ... n - 1 or as given."""
+    every = range(indices) if isinstance(indices, int) else indices
+    names = tuple(f'{theirs.format(n=n)}.{self.theirs[0]}' for n in every)
     return replace(self, ours=f'{ours}/{self.ours}', theirs=names, stacked=True)
 
   def below(self, ours: str, theirs: str) -> 'Row':

@@ -45,11 +45,11 @@ def number(config: Config, key: str, default: Any = None) -> Any:
   return default
 
 
-def activation(config: Config, key: str = 'hidden_act') -> str:
+def activation(config: Config, key: str = 'hidden_act', default: str = 'gelu') -> str:
   """The name here of a HuggingFace activation."""
   names = {'gelu': 'gelu', 'quick_gelu': 'quick_gelu', 'relu': 'relu', 'gelu_new': 'gelu_tanh',
            'gelu_pytorch_tanh': 'gelu_tanh', 'gelu_fast': 'gelu_tanh'}  # fmt: skip
-  found = number(config, key, 'gelu')
+  found = number(config, key, default)
   if found not in names:
     raise UserError(f'config.json: {key} {found!r}, expected one of {tuple(names)}{nearest(found, names)}')
   return names[found]

@@ -15,6 +15,7 @@ ACTIVATIONS = {
   'gelu_tanh': partial(nn.gelu, approximate=True),  # the tanh approximation: GPT-2, scenic's ViT
   'quick_gelu': lambda x: x * jax.nn.sigmoid(1.702 * x),  # CLIP
   'relu': nn.relu,
+  'tanh': nn.tanh,
 }
 
 
@@ -46,14 +47,16 @@ class Mlp(nn.Module):
 
 
 class Pooler(nn.Module):
-  """BERT's pooler (Devlin et al. 2019): the first token, projected, through tanh. x [B,L,D] -> [B,D]."""
+  """BERT's pooler (Devlin et al. 2019): the first token, projected, through tanh. x [B,L,D] -> [B,width]."""
 
   width: int
   init_std: float = 0.02
+  activation: str = 'tanh'
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    return nn.tanh(nn.Dense(self.width, kernel_init=nn.initializers.normal(self.init_std), name='project')(x[:, 0]))
+    project = nn.Dense(self.width, kernel_init=nn.initializers.normal(self.init_std), name='project')
+    return activation(self.activation)(project(x[:, 0]))
 
 
 class Transform(nn.Module):

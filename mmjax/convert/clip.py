@@ -1,0 +1,246 @@
+"""CLIP's checkpoints: HuggingFace's CLIPModel and its towers, and OpenAI's (ViT and ResNet)."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmjax.convert.names import Row, dense, embed, norm, to_theirs, unused, vector
+from mmjax.convert.plan import Arrays, Config, Plan, Shapes, activation, captured, cross_entropy, number, position_ids
+from mmjax.errors import UserError
+from mmjax.fusion.layers import ENTRY
+from mmjax.models.clip import CLIP, ImageTower, TextTower
+
+CLASSES = ('CLIPModel', 'CLIPTextModel', 'CLIPTextModelWithProjection', 'CLIPVisionModel', 'CLIPVisionModelWithProjection')
+
+
+def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
+  """A class of HuggingFace's: the whole, or a tower with or without its projection."""
+  whole = kind == 'CLIPModel'
+  size = number(config, 'projection_dim', 512) if whole or kind.endswith('WithProjection') else 0
+  parts, given = {}, ()
+  if 'Vision' not in kind:
+    text = _text(config['text_config'] if whole else config, size)
+    parts['text'], given = text, (jnp.zeros((1, 2), int),)
+  if 'Text' not in kind:
+    image, channels = _image(config['vision_config'] if whole else config, size)
+    parts['image'], given = image, (*given, jnp.zeros((1, image.image, image.image, channels)))
+  model = CLIP(text, image) if whole else next(iter(parts.values()))
+  tables = {'text': lambda m: m.positions, 'image': lambda m: 1 + (m.image // m.patch) ** 2}
+  names = {'text': 'text_model', 'image': 'vision_model'}
+  buffers = {}
+  for part, module in parts.items():
+    buffers |= position_ids(f'{names[part]}.embeddings.position_ids', tables[part](module))
+  rows = [row.below(part if whole else '', '') for part, module in parts.items() for row in _tower(part, module)]
+  return Plan(config, model, rows + (vector('log_scale', 'logit_scale') if whole else []), given, outputs, {}, buffers)
+
+
+def _text(config: Config, out: int) -> TextTower:
+  end = number(config, 'eos_token_id', 49407)
+  return TextTower(
+    vocab=number(config, 'vocab_size', 49408),
+    positions=number(config, 'max_position_embeddings', 77),
+    schedule=f'{number(config, "num_hidden_layers", 12)}*[t<t]',
+    width=number(config, 'hidden_size', 512),
+    heads=number(config, 'num_attention_heads', 8),
+    mlp=number(config, 'intermediate_size', 2048),
+    out=out,
+    activation=activation(config, default='quick_gelu'),
+    eps=number(config, 'layer_norm_eps', 1e-5),
+    end=-1 if end == 2 else end,  # 2: configurations from before HuggingFace read the end token by its id
+    attention_dropout=number(config, 'attention_dropout', 0.0),
+  )
+
+
+def _image(config: Config, out: int) -> tuple[ImageTower, int]:
+  """(tower, channels)."""
+  tower = ImageTower(
+    image=number(config, 'image_size', 224),
+    patch=number(config, 'patch_size', 32),
+    schedule=f'{number(config, "num_hidden_layers", 12)}*[v<v]',
+    width=number(config, 'hidden_size', 768),
+    heads=number(config, 'num_attention_heads', 12),
+    mlp=number(config, 'intermediate_size', 3072),
+    out=out,
+    activation=activation(config, default='quick_gelu'),
+    eps=number(config, 'layer_norm_eps', 1e-5),
+    attention_dropout=number(config, 'attention_dropout', 0.0),
+  )
+  return tower, number(config, 'num_channels', 3)
+
+
+def _tower(part: str, module: TextTower | ImageTower) -> list[Row]:
+  """HuggingFace's names of a tower."""
+  layer = [
+    *norm('norm', 'layer_norm1'),
+    *(r for ours, theirs in (('query', 'q'), ('key', 'k'), ('value', 'v'), ('out', 'out'))
+      for r in dense(ours, f'self_attn.{theirs}_proj')),
+    *norm('ffn_norm', 'layer_norm2'),
+    *dense('ffn/expand', 'mlp.fc1'),
+    *dense('ffn/project', 'mlp.fc2'),
+  ]  # fmt: skip
+  name, stream = ('text_model', 't') if part == 'text' else ('vision_model', 'v')
+  count = int(module.schedule.partition('*')[0])
+  rows = [r.layers(f'encoder/group0/sub0_{stream}', f'{name}.encoder.layers.{{n}}', count) for r in layer]
+  if part == 'text':
+    rows += embed('word', f'{name}.embeddings.token_embedding')
+    rows += vector('position', f'{name}.embeddings.position_embedding.weight') + norm('norm', f'{name}.final_layer_norm')
+  else:
+    rows += vector('patches/token', f'{name}.embeddings.class_embedding')
+    rows += vector('patches/position', f'{name}.embeddings.position_embedding.weight')
+    rows += [Row('patches/project/kernel', (f'{name}.embeddings.patch_embedding.weight',), 'conv')]
+    rows += norm('first_norm', f'{name}.pre_layrnorm') + norm('norm', f'{name}.post_layernorm')
+  project = 'text_projection' if part == 'text' else 'visual_projection'
+  return rows + ([Row('project/kernel', (f'{project}.weight',), 'dense')] if module.out else [])
+
+
+def plan_openai(config: Config, shapes: Shapes, kind: str) -> Plan:
+  """OpenAI's state_dict. Sizes are read off the tensors; heads are width / 64 where the config says nothing else."""
+  text_of, image_of = config.get('clip', {}), config.get('visual', {})
+  size = lambda name, axis=0: _size(shapes, name, axis)
+  layers = lambda below: len({n.split('.')[below.count('.')] for n in shapes if n.startswith(below)})
+  width = size('ln_final.weight')
+  text = TextTower(
+    vocab=size('token_embedding.weight'),
+    positions=size('positional_embedding'),
+    schedule=f'{layers("transformer.resblocks.")}*[t<t]',
+    width=width,
+    heads=text_of.get('transformer_heads', width // 64),
+    mlp=size('transformer.resblocks.0.mlp.c_fc.weight'),
+    out=size('text_projection', 1),
+  )
+  if 'visual.proj' in shapes:
+    width, patch = size('visual.conv1.weight'), size('visual.conv1.weight', 2)
+    grid = round((size('visual.positional_embedding') - 1) ** 0.5)
+    image = ImageTower(
+      image=grid * patch,
+      patch=patch,
+      schedule=f'{layers("visual.transformer.resblocks.")}*[v<v]',
+      width=width,
+      heads=image_of.get('heads', width // 64),
+      mlp=size('visual.transformer.resblocks.0.mlp.c_fc.weight'),
+      out=size('visual.proj', 1),
+    )
+    vision = _vit(image)
+  else:
+    width = size('visual.conv3.weight')
+    grid = round((size('visual.attnpool.positional_embedding') - 1) ** 0.5)
+    image = ImageTower(
+      image=32 * grid,
+      width=width,
+      heads=image_of.get('heads', 32 * width // 64),
+      out=size('visual.attnpool.c_proj.weight'),
+      blocks=tuple(layers(f'visual.layer{n}.') for n in range(1, 5)),
+    )
+    vision = _resnet(image)
+  rows = [
+    *embed('word', 'token_embedding'),
+    *vector('position', 'positional_embedding'),
+    *_blocks('encoder/group0/sub0_t', 'transformer.resblocks', text.schedule),
+    *norm('norm', 'ln_final'),
+    *vector('project/kernel', 'text_projection'),
+  ]
+  rows = [row.below('text', '') for row in rows] + [row.below('image', 'visual') for row in vision]
+  counters = [name for name in shapes if name.endswith('.num_batches_tracked')]
+  given = (jnp.zeros((1, 2), int), jnp.zeros((1, image.image, image.image, 3)))
+  return Plan(config, CLIP(text, image), rows + vector('log_scale', 'logit_scale') + unused(*counters), given, outputs)
+
+
+def _size(shapes: Shapes, name: str, axis: int) -> int:
+  if name not in shapes or len(shapes[name]) <= axis:
+    raise UserError(f'{name}: found {shapes.get(name, "nothing")}, expected a tensor that says a size')
+  return shapes[name][axis]
+
+
+def _blocks(ours: str, theirs: str, schedule: str) -> list[Row]:
+  """OpenAI's transformer: query, key and value in one tensor."""
+  layer = [
+    *norm('norm', 'ln_1'),
+    *(row for i, part in enumerate(('query', 'key', 'value')) for row in (
+      Row(f'{part}/kernel', ('attn.in_proj_weight',), 'dense', part=(i, 3)),
+      Row(f'{part}/bias', ('attn.in_proj_bias',), part=(i, 3)),
+    )),
+    *dense('out', 'attn.out_proj'),
+    *norm('ffn_norm', 'ln_2'),
+    *dense('ffn/expand', 'mlp.c_fc'),
+    *dense('ffn/project', 'mlp.c_proj'),
+  ]  # fmt: skip
+  return [row.layers(ours, f'{theirs}.{{n}}', int(schedule.partition('*')[0])) for row in layer]
+
+
+def _vit(tower: ImageTower) -> list[Row]:
+  return [
+    *vector('patches/token', 'class_embedding'),
+    *vector('patches/position', 'positional_embedding'),
+    Row('patches/project/kernel', ('conv1.weight',), 'conv'),
+    *norm('first_norm', 'ln_pre'),
+    *_blocks('encoder/group0/sub0_v', 'transformer.resblocks', tower.schedule),
+    *norm('norm', 'ln_post'),
+    *vector('project/kernel', 'proj'),
+  ]
+
+
+def _resnet(tower: ImageTower) -> list[Row]:
+  def step(ours, conv, ours_norm, theirs_norm):
+    stats = [Row(f'{ours_norm}/{a}', (f'{theirs_norm}.running_{a}',), collection='batch_stats') for a in ('mean', 'var')]
+    return [Row(f'{ours}/kernel', (f'{conv}.weight',), 'conv'), *norm(ours_norm, theirs_norm), *stats]
+
+  rows = [row for n in (1, 2, 3) for row in step(f'stem{n}', f'conv{n}', f'stem_norm{n}', f'bn{n}')]
+  for stage, blocks in enumerate(tower.blocks):
+    for n in range(blocks):
+      block = [row for k in (1, 2, 3) for row in step(f'conv{k}', f'conv{k}', f'norm{k}', f'bn{k}')]
+      block += step('short', 'downsample.0', 'short_norm', 'downsample.1') if not n else []
+      rows += [row.below(f'stage{stage}_{n}', f'layer{stage + 1}.{n}') for row in block]
+  pool = [*vector('position', 'positional_embedding'), *(row for ours, theirs in
+          (('query', 'q'), ('key', 'k'), ('value', 'v'), ('project', 'c')) for row in dense(ours, f'{theirs}_proj'))]  # fmt: skip
+  return [row.below('resnet', '') for row in rows] + [row.below('pool', 'attnpool') for row in pool]
+
+
+def outputs(plan: Plan, variables: Mapping, given: Arrays) -> Arrays:
+  """HuggingFace's outputs and OpenAI's; a tower alone returns its own."""
+  openai = 'text' in given or 'image' in given
+  image = given.get('image' if openai else 'pixel_values')
+  image = None if image is None else image.transpose(0, 2, 3, 1)
+  text = given.get('text' if openai else 'input_ids')
+  mask = given['attention_mask'] > 0 if 'attention_mask' in given else None
+  if not isinstance(plan.model, CLIP):
+    called = (text, mask) if isinstance(plan.model, TextTower) else (image,)
+    (last, read), maps, states = captured(plan, variables, *called)
+    found = _inside(plan.model, maps, states) | {'last_hidden_state': last}
+    return found | {'pooler_output': read, 'text_embeds': read, 'image_embeds': read}
+  out, maps, states = captured(plan, variables, text, image, mask)
+  found = {}
+  for name, tower in (('text', 't'), ('image', 'v')):
+    prefix = {'text': 'text_model_output', 'image': 'vision_model_output'}[name]
+    inside = _inside(getattr(plan.model, name), maps.get(name, {}), states.get(name, {}))
+    found |= {f'{prefix}.{key}': value for key, value in inside.items()}
+    found |= {f'{prefix}.last_hidden_state': out[tower], f'{prefix}.pooler_output': out[f'{name}_features']}
+    found |= {f'{name}_embeds': out[name], f'{name}_features': out[f'{name}_features']}
+    found |= {f'get_{name}_features_unnormalised': out[f'{name}_features']}
+  found |= {'logits_per_image': scores(out).T, 'logits_per_text': scores(out)}
+
+  def loss(params):
+    made = scores(plan.model.apply({**variables, 'params': params}, text, image, mask, train=False))
+    right = np.arange(len(text))
+    return (cross_entropy(made, right) + cross_entropy(made.T, right)) / 2
+
+  if len(text) == len(image):
+    found['loss'], grads = jax.value_and_grad(loss)(variables['params'])
+    found |= {f'grad::{name}': g for name, g in to_theirs(plan.rows, {'params': grads}).items()}
+  return found
+
+
+def scores(out: Arrays) -> jax.Array:
+  """[B,N]: every text against every image."""
+  return out['scale'] * out['text'] @ out['image'].T
+
+
+def _inside(tower: TextTower | ImageTower, maps: Mapping, states: Mapping) -> Arrays:
+  """Attention maps and states of a transformer tower."""
+  if getattr(tower, 'blocks', ()):
+    return {}
+  s = 't' if isinstance(tower, TextTower) else 'v'
+  states, maps = states['encoder'], maps['encoder']['group0'][f'sub0/{s}<{s}']
+  layers = [states[ENTRY][s], *states['group0'][s]]
+  return {f'attentions.{n}': m for n, m in enumerate(maps)} | {f'hidden_states.{n}': h for n, h in enumerate(layers)}
