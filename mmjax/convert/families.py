@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mmjax.convert import bert, clip, lxmert, vilbert, visualbert, vit
+from mmjax.convert import bert, clip, lxmert, uniter, vilbert, visualbert, vit, volta
 from mmjax.convert.plan import Config, Plan, Shapes
 from mmjax.errors import UserError, nearest
 
@@ -27,6 +27,9 @@ KINDS = {
   **{name: Kind(lxmert.plan) for name in lxmert.CLASSES},
   **{name: Kind(visualbert.plan) for name in visualbert.CLASSES},
   'BertForMultiModalPreTraining': Kind(vilbert.plan, ('bert.encoder.c_layer.0.biattention.query1.weight',)),
+  'UniterForPretraining': Kind(uniter.plan, ('uniter.img_embeddings.img_linear.weight', 'feat_regress.bias')),
+  'UniterForVisualQuestionAnswering': Kind(uniter.plan, ('uniter.img_embeddings.img_linear.weight', 'vqa_output.3.weight')),
+  'BertForVLPreTraining': Kind(volta.plan, ('cls.bi_seq_relationship.weight', 'bert.t_pooler.dense.weight', '!bert.encoder.c_layer.0.biattention.query1.weight')),
   'TrainVisualBERTObjective': Kind(visualbert.plan, ('bert.embeddings.token_type_embeddings_visual.weight', '!bert.t_pooler.dense.weight')),
   'LXRTPretraining': Kind(lxmert.plan, ('bert.encoder.visn_fc.visn_fc.weight', 'cls.seq_relationship.weight')),
 }

@@ -20,7 +20,7 @@ Streams = dict[str, jax.Array]
 PerStream = int | Mapping[str, int]
 
 MAPS = 'attention'  # collection of attention maps: apply(..., mutable=[MAPS]) captures them
-STATES = 'states'  # collection of the streams after each layer
+STATES = 'states'  # collection of the streams after each layer, and of what each sub-layer's attention and feed-forward made
 ENTRY = 'entry'  # ... and, under this name, before the first
 
 
@@ -117,9 +117,12 @@ class FusionLayer(nn.Module):
             y[item.reader] = mine.norm(y[item.reader])
         if sub.ffn:
           before = y[item.reader]
+          if item.sources:
+            self.keep(STATES, f'sub{n}/{item.reader}/attention', before)
           y[item.reader] = before + drop(mine.ffn(before if post else mine.ffn_norm(before), train=train))
           if post:
             y[item.reader] = mine.ffn_norm(y[item.reader])
+        self.keep(STATES, f'sub{n}/{item.reader}', y[item.reader])
       x = y
     for stream in self.group.streams:
       self.keep(STATES, stream, x[stream])

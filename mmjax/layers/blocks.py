@@ -60,14 +60,16 @@ class Pooler(nn.Module):
 
 
 class Transform(nn.Module):
-  """Dense, activation, layer norm: what BERT puts before its word classifier. [..., D] -> [..., width]."""
+  """Dense, activation, layer norm (where `norm`): what BERT puts before its word classifier. [..., D] -> [..., width]."""
 
   width: int
   eps: float = 1e-12
   activation: str = 'gelu'
   init_std: float = 0.02
+  norm: bool = True
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     x = nn.Dense(self.width, kernel_init=nn.initializers.normal(self.init_std), name='project')(x)
-    return nn.LayerNorm(epsilon=self.eps, name='norm')(activation(self.activation)(x))
+    x = activation(self.activation)(x)
+    return nn.LayerNorm(epsilon=self.eps, name='norm')(x) if self.norm else x

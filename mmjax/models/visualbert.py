@@ -44,13 +44,14 @@ class VisualEmbed(nn.Module):
   eps: float = 1e-12
   dropout: float = 0.1
   word_padding: int = 0
+  region_padding: int = -1  # the row of the regions' segment table without gradient
   init_std: float = 0.02
 
   def setup(self):
     table = partial(Embed, width=self.width, init_std=self.init_std)
     self.word = table(self.vocab, padding=self.word_padding)
     self.position, self.region_position = table(self.positions), table(self.positions)
-    self.type, self.region_type = table(self.types), table(self.types)
+    self.type, self.region_type = table(self.types), table(self.types, padding=self.region_padding)
     self.region = nn.Dense(self.width, kernel_init=nn.initializers.normal(self.init_std))
     self.norm, self.drop = nn.LayerNorm(epsilon=self.eps), nn.Dropout(self.dropout)
 
@@ -155,7 +156,7 @@ class VisualBERT(nn.Module):
       self.eps,
       self.dropout,
       self.word_padding,
-      self.init_std,
+      init_std=self.init_std,
       name='embed',
     )
     x = embed(text, regions, alignment, types, region_types, at, train=train)

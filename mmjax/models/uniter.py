@@ -1,0 +1,145 @@
+"""UNITER: UNiversal Image-TExt Representation Learning (Chen et al. 2020, arXiv:1909.11740).
+
+BERT over words and regions in one sequence; what a region shows and where it stands are projected, normed and added.
+Sizes default to UNITER-base (section 3.1 and the authors' config).
+
+B texts and images, L text, R regions, F features, D width, V vocabulary, A answers, O object classes.
+
+Differs from the paper: nothing.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from mmjax.fusion import schedules
+from mmjax.fusion.layers import FusionStack
+from mmjax.layers.blocks import Pooler, Transform
+from mmjax.layers.embed import Embed, TextEmbed
+
+BOX = 7  # x1 y1 x2 y2, width, height, area
+
+
+class RegionEmbed(nn.Module):
+  """LN(LN(feature) + LN(box) + type) (section 3.1). regions [B,R,F], boxes [B,R,7], masked [B,R] bool -> [B,R,D].
+
+  type [D] or [B,R,D]: an embedding from the text's own segment table. A masked region, whose features are zeros, gets a
+  learnt vector instead.
+  """
+
+  width: int
+  eps: float = 1e-12
+  dropout: float = 0.1
+  init_std: float = 0.02
+  can_mask: bool = True
+
+  def setup(self):
+    dense = partial(nn.Dense, self.width, kernel_init=nn.initializers.normal(self.init_std))
+    self.feature, self.box = dense(), dense()
+    self.feature_norm, self.box_norm, self.norm = (nn.LayerNorm(epsilon=self.eps) for _ in range(3))
+    self.drop = nn.Dropout(self.dropout)
+
+  @nn.compact
+  def __call__(
+    self, regions: jax.Array, boxes: jax.Array, type: jax.Array, masked: jax.Array | None = None, *, train: bool
+  ) -> jax.Array:
+    if self.can_mask:
+      table = self.param('masked', nn.initializers.normal(self.init_std), (2, regions.shape[-1]))  # its row 0 is unused
+      regions += 0 if masked is None else masked[..., None] * table[1]
+    x = self.feature_norm(self.feature(regions)) + self.box_norm(self.box(boxes)) + type
+    return self.drop(self.norm(x), deterministic=not train)
+
+  def back(self, x: jax.Array) -> jax.Array:
+    """[B,R,D] -> features [B,R,F] by the projection's own weights, transposed."""
+    return x @ self.feature.variables['params']['kernel'].T
+
+
+class UNITER(nn.Module):
+  """text [B,L] int, text_mask [B,L] bool, regions [B,R,F] float, boxes [B,R,7] float (BOX, all in 0..1).
+
+  masked [B,R] bool: regions whose features were hidden (and are zeros). at [1|B,L] int: positions of the words.
+  Returns 't' [B,L,D], 'v' [B,R,D], 'pooled' [B,D] and, all of them logits: where num_answers is not 0, 'answers' [B,A];
+  with pretrain=True (section 3.2) 'words' [B,L,V], 'matched' [B,2] (1: text and image belong together), 'features'
+  [B,R,F] (regressed) and 'objects' [B,R,O].
+  """
+
+  num_answers: int = 0
+  vocab: int = 28996
+  positions: int = 512
+  types: int = 2
+  schedule: str = schedules.SINGLE_STREAM
+  width: int = 768
+  heads: int = 12
+  mlp: int = 3072
+  eps: float = 1e-12
+  activation: str = 'gelu'
+  dropout: float = 0.1
+  attention_dropout: float = 0.1
+  masking: str = 'replace'
+  word_padding: int = 0
+  init_std: float = 0.02
+  pretrain: bool = False
+  num_objects: int = 1601
+  scan: bool = True
+  remat: bool = False
+
+  @nn.compact
+  def __call__(
+    self,
+    text: jax.Array,
+    text_mask: jax.Array | None,
+    regions: jax.Array,
+    boxes: jax.Array,
+    regions_mask: jax.Array | None = None,
+    masked: jax.Array | None = None,
+    types: jax.Array | None = None,
+    at: jax.Array | None = None,
+    *,
+    train: bool,
+  ) -> dict[str, jax.Array]:
+    words = TextEmbed(
+      self.vocab,
+      self.positions,
+      self.types,
+      self.width,
+      self.eps,
+      self.dropout,
+      self.word_padding,
+      init_std=self.init_std,
+      name='text',
+    )
+    places = RegionEmbed(self.width, self.eps, self.dropout, self.init_std, name='regions')
+    t = words(text, types, at, train=train)
+    v = places(regions, boxes, words.type(jnp.ones((), int)), masked, train=train)
+    mask = {s: m for s, m in (('t', text_mask), ('v', regions_mask)) if m is not None}
+    x = FusionStack(
+      self.schedule,
+      self.width,
+      self.heads,
+      self.mlp,
+      'post',
+      self.eps,
+      self.activation,
+      self.dropout,
+      self.attention_dropout,
+      masking=self.masking,
+      init_std=self.init_std,
+      scan=self.scan,
+      remat=self.remat,
+      name='encoder',
+    )({'t': t, 'v': v}, mask, train=train)
+    out = x | {'pooled': Pooler(self.width, self.init_std, name='pooler')(x['t'])}
+    score = lambda size, name: nn.Dense(size, kernel_init=nn.initializers.normal(self.init_std), name=name)
+    transform = lambda width, name: Transform(width, self.eps, 'gelu', self.init_std, name=name)
+    if self.num_answers:
+      out['answers'] = score(self.num_answers, 'answer_score')(transform(2 * self.width, 'answer')(out['pooled']))
+    if self.pretrain:
+      bias = self.param('word_bias', nn.initializers.zeros, (self.vocab,))
+      out['words'] = words.word.attend(transform(self.width, 'masked_word')(x['t'])) + bias
+      out['matched'] = score(2, 'matched')(out['pooled'])
+      bias = self.param('feature_bias', nn.initializers.zeros, (regions.shape[-1],))
+      out['features'] = places.back(transform(self.width, 'masked_feature')(x['v'])) + bias
+      out['objects'] = score(self.num_objects, 'object_score')(transform(self.width, 'masked_object')(x['v']))
+    return out
