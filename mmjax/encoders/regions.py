@@ -37,8 +37,9 @@ class BoxGeometry(nn.Module):
 
   boxes [B,R,4] float, x1 y1 x2 y2 in 0..1 -> [B,H,R,R], reader first. In the spirit of object-relation networks
   (Hu et al. 2018, arXiv:1711.11575, eq. 5): features of the pair are dx, dy, their distance and its logarithm, and
-  the bias is `gain` times a linear map of these and of a small hidden layer over them. Not part of any model here as
-  published.
+  the bias is `gain` times a linear map of these and of a small hidden layer over them. A region and itself have a
+  feature of their own instead: by its distance, 0, it would be its own nearest neighbour, and heads that should learn
+  to read the nearest one were seen to stop there. Not part of any model here as published.
   """
 
   heads: int
@@ -50,6 +51,8 @@ class BoxGeometry(nn.Module):
     centre = (boxes[..., :2] + boxes[..., 2:]) / 2
     apart = centre[:, None, :] - centre[:, :, None]  # [B,reader,read,2]
     distance = jnp.sqrt((apart**2).sum(-1, keepdims=True) + 1e-8)
-    pair = jnp.concatenate([apart, distance, jnp.log(distance + 0.05)], -1)
+    itself = jnp.eye(boxes.shape[1])[None, :, :, None]
+    pair = jnp.concatenate([apart, distance, jnp.log(distance + 0.05)], -1) * (1 - itself)
+    pair = jnp.concatenate([pair, jnp.broadcast_to(itself, distance.shape)], -1)
     deep = activation('gelu')(nn.Dense(self.hidden, name='hidden')(pair))
     return self.gain * jnp.moveaxis(nn.Dense(self.heads, name='bias')(jnp.concatenate([pair, deep], -1)), -1, 1)

@@ -77,7 +77,7 @@ def test_geometry_of_a_pair_by_hand(geometry):
   for reader, read in np.ndindex(3, 3):
     apart = centre[read] - centre[reader]
     distance = np.sqrt((apart**2).sum() + 1e-8)
-    pair = np.array([*apart, distance, np.log(distance + 0.05)])
+    pair = np.array([0, 0, 0, 0, 1] if reader == read else [*apart, distance, np.log(distance + 0.05), 0])
     deep = gelu(pair @ p['hidden']['kernel'] + p['hidden']['bias'])
     expected = 8 * (np.concatenate([pair, deep]) @ p['bias']['kernel'] + p['bias']['bias'])
     np.testing.assert_allclose(bias[0, :, reader, read], expected, atol=1e-4)
