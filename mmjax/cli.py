@@ -74,7 +74,7 @@ def main(
   'FILE:VARIANT'; modes: the first is the default; flags: {name: (default, one line of help)}, the value given has the
   type of the default; doc: what the experiment does, for --help. Raises SystemExit always.
   """
-  sys.exit(_exit_code(lambda: run(*parse(sys.argv[1:], config=config, modes=modes, flags=flags, doc=doc))))
+  sys.exit(exit_code(lambda: run(*parse(sys.argv[1:], config=config, modes=modes, flags=flags, doc=doc))))
 
 
 def check(*, config: str, modes: Sequence[str] = MODES, flags: Flags | None = None, doc: str = '') -> None:
@@ -82,7 +82,7 @@ def check(*, config: str, modes: Sequence[str] = MODES, flags: Flags | None = No
 
   An experiment calls it above its slow imports, so that a misspelt flag is said in a tenth of a second.
   """
-  code = _exit_code(lambda: parse(sys.argv[1:], config=config, modes=modes, flags=flags, doc=doc))
+  code = exit_code(lambda: parse(sys.argv[1:], config=config, modes=modes, flags=flags, doc=doc))
   if code:
     sys.exit(code)
 
@@ -213,7 +213,7 @@ def _config_module(name: str) -> dict[str, Any]:
   return module
 
 
-def _exit_code(call: Callable[[], object]) -> int:
+def exit_code(call: Callable[[], object]) -> int:
   """Runs call() and returns the exit code; every expected failure is one line on stderr, a bug keeps its traceback."""
   try:
     call()

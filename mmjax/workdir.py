@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import pathlib
+import shutil
 import socket
 import threading
 from collections.abc import Iterator, Mapping
@@ -51,6 +52,25 @@ def write_atomic(path: str | os.PathLike, content: str | bytes) -> None:
   """Writes a file by way of `replacing`. content: str (written as UTF-8) or bytes."""
   with replacing(path) as file:
     file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def making(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+  """A folder to fill, which takes its name when all is written and is removed when something fails.
+
+  Raises UserError where there is a file of that name, or a folder that is not empty.
+  """
+  path = pathlib.Path(path).expanduser().absolute()
+  if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    raise UserError(f'{path}: is there already, expected a new or an empty folder')
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+  try:
+    temporary.mkdir()
+    yield temporary
+    os.replace(temporary, path)
+  finally:
+    shutil.rmtree(temporary, ignore_errors=True)
 
 
 def open_workdir(path: str | os.PathLike, config: Mapping[str, Any], *, fresh: bool = True) -> pathlib.Path:

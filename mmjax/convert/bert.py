@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
+from mmjax.convert.models import example
 from mmjax.convert.names import Row, bert_layer, dense, embed, norm, to_theirs, vector
 from mmjax.convert.plan import Arrays, Config, Plan, Shapes, activation, captured, cross_entropy, number, position_ids
 from mmjax.fusion.layers import ENTRY
@@ -37,7 +36,7 @@ def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
   tied = {'cls.predictions.decoder.weight': below('embeddings.word_embeddings.weight'),
           'cls.predictions.decoder.bias': 'cls.predictions.bias'} if pretrain else {}  # fmt: skip
   buffers = position_ids(below('embeddings.position_ids'), model.positions)
-  return Plan(config, model, rows(model, prefix), (jnp.zeros((1, 2), int),), outputs, tied, buffers)
+  return Plan(config, model, rows(model, prefix), example(model), outputs, tied, buffers)
 
 
 def rows(model: BERT, prefix: str) -> list[Row]:

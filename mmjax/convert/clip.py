@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from mmjax.convert.models import example
 from mmjax.convert.names import Row, dense, embed, norm, to_theirs, unused, vector
 from mmjax.convert.plan import Arrays, Config, Plan, Shapes, activation, captured, cross_entropy, number, position_ids
 from mmjax.errors import UserError
@@ -19,21 +19,21 @@ def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
   """A class of HuggingFace's: the whole, or a tower with or without its projection."""
   whole = kind == 'CLIPModel'
   size = number(config, 'projection_dim', 512) if whole or kind.endswith('WithProjection') else 0
-  parts, given = {}, ()
+  parts, channels = {}, 3
   if 'Vision' not in kind:
-    text = _text(config['text_config'] if whole else config, size)
-    parts['text'], given = text, (jnp.zeros((1, 2), int),)
+    parts['text'] = _text(config['text_config'] if whole else config, size)
   if 'Text' not in kind:
-    image, channels = _image(config['vision_config'] if whole else config, size)
-    parts['image'], given = image, (*given, jnp.zeros((1, image.image, image.image, channels)))
-  model = CLIP(text, image) if whole else next(iter(parts.values()))
+    vision = config['vision_config'] if whole else config
+    parts['image'], channels = _image(vision, size), number(vision, 'num_channels', 3)
+  model = CLIP(parts['text'], parts['image']) if whole else next(iter(parts.values()))
   tables = {'text': lambda m: m.positions, 'image': lambda m: 1 + (m.image // m.patch) ** 2}
   names = {'text': 'text_model', 'image': 'vision_model'}
   buffers = {}
   for part, module in parts.items():
     buffers |= position_ids(f'{names[part]}.embeddings.position_ids', tables[part](module))
   rows = [row.below(part if whole else '', '') for part, module in parts.items() for row in _tower(part, module)]
-  return Plan(config, model, rows + (vector('log_scale', 'logit_scale') if whole else []), given, outputs, {}, buffers)
+  rows += vector('log_scale', 'logit_scale') if whole else []
+  return Plan(config, model, rows, example(model, channels), outputs, {}, buffers)
 
 
 def _text(config: Config, out: int) -> TextTower:
@@ -53,9 +53,8 @@ def _text(config: Config, out: int) -> TextTower:
   )
 
 
-def _image(config: Config, out: int) -> tuple[ImageTower, int]:
-  """(tower, channels)."""
-  tower = ImageTower(
+def _image(config: Config, out: int) -> ImageTower:
+  return ImageTower(
     image=number(config, 'image_size', 224),
     patch=number(config, 'patch_size', 32),
     schedule=f'{number(config, "num_hidden_layers", 12)}*[v<v]',
@@ -67,7 +66,6 @@ def _image(config: Config, out: int) -> tuple[ImageTower, int]:
     eps=number(config, 'layer_norm_eps', 1e-5),
     attention_dropout=number(config, 'attention_dropout', 0.0),
   )
-  return tower, number(config, 'num_channels', 3)
 
 
 def _tower(part: str, module: TextTower | ImageTower) -> list[Row]:
@@ -143,8 +141,8 @@ def plan_openai(config: Config, shapes: Shapes, kind: str) -> Plan:
   ]
   rows = [row.below('text', '') for row in rows] + [row.below('image', 'visual') for row in vision]
   counters = [name for name in shapes if name.endswith('.num_batches_tracked')]
-  given = (jnp.zeros((1, 2), int), jnp.zeros((1, image.image, image.image, 3)))
-  return Plan(config, CLIP(text, image), rows + vector('log_scale', 'logit_scale') + unused(*counters), given, outputs)
+  model, rows = CLIP(text, image), rows + vector('log_scale', 'logit_scale') + unused(*counters)
+  return Plan(config, model, rows, example(model, 3), outputs)
 
 
 def _size(shapes: Shapes, name: str, axis: int) -> int:

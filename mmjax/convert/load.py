@@ -1,48 +1,179 @@
-"""A checkpoint's folder -> the model here and its variables, and back."""
+"""A checkpoint's folder -> the model here and its variables, and back.
 
-from collections.abc import Mapping
+Three kinds of folder are read by the same `load`: a published one (config.json beside safetensors), the same with
+pickled tensors where that is allowed, and ours: config.json that says so, and model.safetensors with '/'-joined paths.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from flax import traverse_util
 
-from mmjax.convert import families
-from mmjax.convert.names import from_theirs
+from mmjax.convert import families, models
+from mmjax.convert.names import UNUSED, flatten, from_theirs, one_by_one, refuse, shapes_there
+from mmjax.convert.pickles import SUFFIXES, open_pickle
 from mmjax.convert.plan import Config, Plan
-from mmjax.convert.tensors import open_tensors, read_json
-from mmjax.errors import UserError
+from mmjax.convert.tensors import DTYPES, FILE, INDEX, NAMES, open_tensors, read_json, write_tensors
+from mmjax.errors import UserError, nearest
+from mmjax.workdir import making, write_atomic
+
+FORMAT = 'mmjax 1'
+Tensors = Mapping[str, np.ndarray]
+Seen = Callable[[int], None]  # told of the bytes of each tensor that was dealt with
 
 
-def load(folder: str | Path) -> tuple[nn.Module, dict]:
-  """config.json + model.safetensors (or the files of its index) -> (model, {'params': ...}), nothing left over.
+def load(path: str | Path, allow_pickle: bool = False, seen: Seen = lambda size: None) -> tuple[nn.Module, dict]:
+  """A folder -> (model, variables {'params': ...}); nothing left over, nothing missing.
 
-  Raises UserError for a folder without these files, an unknown family, and for tensors that do not fit.
+  allow_pickle: whether a folder that holds its tensors in a pickle may be read (by an unpickler that builds tensors
+  only). Raises UserError for a folder that holds no checkpoint, an unknown family, and tensors that do not fit.
   """
-  plan, tensors = read(folder)
-  return plan.model, variables_of(plan, tensors)
+  folder = Path(path)
+  if folder.is_dir() and (folder / 'config.json').is_file():
+    config = read_json(folder / 'config.json')
+    if config.get('format') == FORMAT:
+      return _load_ours(folder, config, seen)
+  plan, tensors = read(folder, allow_pickle)
+  return plan.model, from_theirs(plan.rows, tensors, plan.shapes(), plan.buffers, seen)
 
 
-def read(folder: str | Path) -> tuple[Plan, dict[str, np.ndarray]]:
-  """What the folder holds, understood but not converted, and its tensors, each under its first name only."""
-  folder = Path(folder)
+def read(path: str | Path, allow_pickle: bool = False) -> tuple[Plan, dict[str, np.ndarray]]:
+  """A published folder (or a file in it), understood but not converted, and its tensors, under their first names."""
+  path = Path(path)
+  folder = path.parent if path.is_file() else path
   if not folder.is_dir():
-    raise UserError(f'{folder}: no such folder')
+    raise UserError(f'{path}: no such file or folder')
+  tensors = tensors_of(path, allow_pickle)
+  if not tensors:
+    raise UserError(f'{path}: holds no tensors')
   config: Config = read_json(folder / 'config.json')
-  tensors = open_tensors(folder)
-  plan = families.plan(config, {name: tensor.shape for name, tensor in tensors.items()}, str(folder))
+  if config.get('format') == FORMAT:
+    raise UserError(f'{folder}: is in the format of this project already')
+  plan = families.plan(config, {name: tensor.shape for name, tensor in tensors.items()}, str(path))
   return plan, once(plan, tensors)
 
 
-def once(plan: Plan, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def tensors_of(path: Path, allow_pickle: bool = False) -> dict[str, np.ndarray]:
+  """name -> array of a folder or a file, without the prefix that torch's DataParallel puts before every name."""
+  pickled = sorted(f for f in path.iterdir() if f.suffix in SUFFIXES) if path.is_dir() else [path]
+  if path.is_dir() and any((path / name).is_file() for name in (FILE, INDEX)):
+    found: Tensors = open_tensors(path)
+  elif path.is_file() and path.suffix == '.safetensors':
+    found = open_tensors(path.parent, path.name)
+  elif not pickled or pickled[0].suffix not in SUFFIXES:
+    raise UserError(f'{path}: holds no checkpoint, expected {FILE} or {INDEX}')
+  elif not allow_pickle:
+    raise UserError(
+      f'{pickled[0]}: a pickle, which can run any program of whoever wrote it when it is loaded; expected safetensors, '
+      'or --allow-pickle, which builds tensors from it and nothing else'
+    )
+  elif len(pickled) > 1:
+    raise UserError(f'{path}: found {", ".join(f.name for f in pickled)}, expected one; name the file')
+  else:
+    found = open_pickle(pickled[0])
+  prefix = 'module.' if found and all(name.startswith('module.') for name in found) else ''
+  return {name.removeprefix(prefix): tensor for name, tensor in found.items()}
+
+
+def once(plan: Plan, tensors: Tensors) -> dict[str, np.ndarray]:
   """Tensors that stand under two names, under the first. Raises UserError where the two differ."""
   found = dict(tensors)
   for second, first in plan.tied.items():
     if second in found and first in found and not np.array_equal(found[second], found[first]):
       raise UserError(f'{second} differs from {first}, expected one tensor under two names')
     if second in found:
-      found.setdefault(first, found.pop(second))
+      found.setdefault(first, found[second])
+      del found[second]
   return found
 
 
-def variables_of(plan: Plan, tensors: Mapping[str, np.ndarray]) -> dict:
-  return from_theirs(plan.rows, tensors, plan.shapes(), plan.buffers)
+def save(model: nn.Module, variables: Mapping, folder: str | Path) -> None:
+  """Writes (model, variables) in our own format. The folder must be new or empty; it appears whole or not at all."""
+  with making(folder) as made:
+    _write_ours(made, model, variables, None)
+
+
+def import_(path: str | Path, folder: str | Path, allow_pickle: bool = False, seen: Seen = lambda size: None) -> Plan:
+  """A published checkpoint -> a folder in our format that can be exported back. Returns what was understood of it."""
+  plan, tensors = read(path, allow_pickle)
+  given = tensors_of(Path(path), allow_pickle)
+  variables = from_theirs(plan.rows, tensors, plan.shapes(), plan.buffers, seen)
+  source = {
+    'config': dict(plan.config),
+    'tensors': {name: [list(tensor.shape), NAMES[tensor.dtype]] for name, tensor in given.items()},
+  }
+  with making(folder) as made:
+    _write_ours(made, plan.model, variables, source)
+  return plan
+
+
+def export(path: str | Path, folder: str | Path, seen: Seen = lambda size: None) -> int:
+  """A folder in our format -> the published checkpoint that it came from: names, dtypes and bytes. Returns how many."""
+  ours = Path(path)
+  config = read_json(ours / 'config.json')
+  if config.get('format') != FORMAT or not config.get('source'):
+    raise UserError(f'{ours}: expected a folder that "import" has made, which knows the names to go back to')
+  source = config['source']
+  plan = families.plan(source['config'], {name: tuple(s) for name, (s, _) in source['tensors'].items()}, str(ours))
+  model, variables = load(ours, seen=seen)
+  if model != plan.model:
+    raise UserError(f'{ours}: its model is not that of its source, expected them equal')
+  first = {name: plan.tied.get(name, name) for name in source['tensors']}
+  shapes = shapes_there(plan.rows, variables) | {name: a.shape for name, a in plan.buffers.items()}
+  for row in plan.rows:
+    if row.collection == UNUSED:
+      shapes[row.theirs[0]] = tuple(flatten(variables)[row.path].shape)
+  names = list(source['tensors'])
+  # a tensor that has only its second name in the file is known here by its first
+  specs = {name: (np.dtype(DTYPES[source['tensors'][name][1]]), shapes[first[name]]) for name in names}
+
+  def parts() -> Iterable[np.ndarray]:
+    for name in names:
+      if name in plan.buffers:
+        value = plan.buffers[name]
+      else:
+        value = next(iter(one_by_one(plan.rows, variables, [first[name]])))
+      yield np.ascontiguousarray(value).astype(specs[name][0], copy=False).reshape(specs[name][1])
+      seen(value.nbytes)
+
+  with making(folder) as made:
+    write_atomic(made / 'config.json', json.dumps(source['config'], indent=2) + '\n')
+    write_tensors(made / FILE, specs, parts())
+  return len(names)
+
+
+def _write_ours(folder: Path, model: nn.Module, variables: Mapping, source: Mapping | None) -> None:
+  flat = {path: np.asarray(jax.device_get(value)) for path, value in flatten(variables).items()}
+  config = {'format': FORMAT, **models.described(model)} | ({'source': source} if source else {})
+  write_atomic(folder / 'config.json', json.dumps(config, indent=2) + '\n')
+  write_tensors(folder / FILE, {path: (a.dtype, a.shape) for path, a in flat.items()}, flat.values())
+
+
+def _load_ours(folder: Path, config: Mapping[str, Any], seen: Seen) -> tuple[nn.Module, dict]:
+  model = models.built(config, str(folder))
+  tensors = open_tensors(folder)
+  flat = {path: tensor for path, tensor in tensors.items() if not path.startswith(f'{UNUSED}/')}
+  expected = flatten(models.shapes_of(model, {path: tensor.shape for path, tensor in flat.items()}, str(folder)))
+  faults = [f'{path}: missing' for path in sorted(set(expected) - set(flat))]
+  faults += [f'{path}: left over{nearest(path, expected)}' for path in sorted(set(flat) - set(expected))]
+  for path in sorted(set(flat) & set(expected)):
+    if flat[path].shape != expected[path].shape:
+      faults.append(f'{path}: found shape {flat[path].shape}, expected {expected[path].shape}')
+    if not jnp.issubdtype(flat[path].dtype, jnp.floating):
+      faults.append(f'{path}: found dtype {flat[path].dtype}, expected a float')
+  refuse(faults)
+  variables = {}
+  for path, tensor in tensors.items():
+    dtype = expected[path].dtype if path in expected else tensor.dtype
+    variables[path] = np.array(tensor, dtype)
+    if path in expected and not np.isfinite(variables[path]).all():
+      faults.append(f'{path}: holds NaN or infinity')
+    seen(tensor.nbytes)
+  refuse(faults)
+  return model, traverse_util.unflatten_dict(variables, sep='/')

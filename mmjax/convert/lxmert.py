@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mmjax.convert.models import example
 from mmjax.convert.names import Row, attention, bert_layer, dense, embed, feed_forward, norm, to_theirs, vector
 from mmjax.convert.plan import Arrays, Config, Plan, Shapes, activation, captured, number
 from mmjax.models.lxmert import LXMERT
@@ -22,7 +23,7 @@ def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
   pretrain = authors or kind == 'LxmertForPreTraining'
   regions = pretrain and (authors or number(config, 'task_obj_predict', True))
   size = lambda flag, key: number(config, key) if regions and (authors or number(config, flag, True)) else 0
-  asked = authors or kind == 'LxmertForQuestionAnswering' or pretrain and number(config, 'task_qa', True)
+  asked = authors or kind == 'LxmertForQuestionAnswering' or (pretrain and number(config, 'task_qa', True))
   model = LXMERT(
     num_answers=number(config, 'num_answers' if authors else 'num_qa_labels') if asked else 0,
     vocab=number(config, 'vocab_size'),
@@ -42,11 +43,9 @@ def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
     num_objects=size('visual_obj_loss', 'obj_id_num' if authors else 'num_object_labels'),
     num_attributes=size('visual_attr_loss', 'attr_id_num' if authors else 'num_attr_labels'),
   )
-  text, regions_ = jnp.zeros((1, 2), int), jnp.zeros((1, 1, number(config, 'visual_feat_dim')))
   words = f'{prefix}.embeddings.word_embeddings.weight'
   tied = {'cls.predictions.decoder.weight': words} if pretrain else {}
-  example = (text, text == 0, regions_, regions_[..., :1].repeat(4, -1))
-  return Plan(config, model, rows(model, config, prefix), example, outputs, tied)
+  return Plan(config, model, rows(model, config, prefix), example(model, number(config, 'visual_feat_dim')), outputs, tied)
 
 
 def rows(model: LXMERT, config: Config, prefix: str) -> list[Row]:

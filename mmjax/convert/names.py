@@ -117,13 +117,14 @@ def flatten(variables: Mapping) -> dict:
 
 
 def from_theirs(
-  rows: Iterable[Row], tensors: Mapping[str, np.ndarray], expected: Mapping, ignored: Iterable[str] = ()
+  rows: Iterable[Row], tensors: Mapping[str, np.ndarray], expected: Mapping, ignored: Iterable[str] = (),
+  seen: Callable[[int], None] = lambda size: None,
 ) -> dict:
   """Published tensors -> nested variables {'params': ...}, every one of both sides accounted for.
 
   expected: the model's variables (or their shapes), nested. Raises UserError that lists all that is missing, left over,
   of another shape or dtype, or not finite. Floats of another precision are cast to the model's. Beyond what is
-  returned, memory holds one tensor at a time.
+  returned, memory holds one tensor at a time. seen is told of the bytes of each tensor when it is done.
   """
   rows, flat = list(rows), flatten(expected)
   used = {name for row in rows for name in row.theirs}
@@ -155,6 +156,7 @@ def from_theirs(
       layer[...] = row.here(tensors[name])
       if not np.isfinite(layer).all():
         faults.append(f'{name}: holds NaN or infinity')
+      seen(layer.nbytes)
     variables[row.path] = value
   refuse(faults)
   return traverse_util.unflatten_dict(variables, sep='/')

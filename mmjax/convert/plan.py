@@ -9,6 +9,7 @@ import numpy as np
 import optax
 from flax import linen as nn
 
+from mmjax.convert.models import variables_of
 from mmjax.convert.names import Row
 from mmjax.errors import UserError, nearest
 from mmjax.fusion.layers import MAPS, STATES
@@ -32,8 +33,7 @@ class Plan:
 
   def shapes(self) -> Mapping:
     """The model's variables as shapes; nothing is computed."""
-    made = jax.eval_shape(lambda: self.model.init(jax.random.key(0), *self.example, train=False))
-    return {name: value for name, value in made.items() if name not in (MAPS, STATES)}
+    return variables_of(self.model, self.example)
 
 
 def number(config: Config, key: str, default: Any = None) -> Any:

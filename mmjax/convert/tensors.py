@@ -51,10 +51,10 @@ class Tensors(Mapping[str, np.ndarray]):
     return len(self.found)
 
 
-def open_tensors(folder: Path) -> Tensors:
-  """The tensors of a folder: of model.safetensors or of the files that its index names."""
-  if (folder / FILE).is_file():
-    return Tensors([folder / FILE])
+def open_tensors(folder: Path, name: str = FILE) -> Tensors:
+  """The tensors of a folder: of its file of that name or, without one, of the files that its index names."""
+  if (folder / name).is_file():
+    return Tensors([folder / name])
   index = read_json(folder / INDEX)
   where = index.get('weight_map')
   if not isinstance(where, dict) or not all(isinstance(file, str) for file in where.values()):
@@ -114,6 +114,8 @@ def read_header(file: Path) -> tuple[dict[str, tuple[np.dtype, tuple[int, ...], 
       name: (np.dtype(DTYPES[entry['dtype']]), tuple(map(int, entry['shape'])), *map(int, entry['data_offsets']))
       for name, entry in header.items()
     }
+  except UserError:
+    raise
   except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
     raise UserError(f'{file}: the header is no safetensors header ({type(error).__name__}: {error})') from error
   at = 0

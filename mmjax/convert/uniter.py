@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from mmjax.convert.models import example
 from mmjax.convert.names import Row, bert_layer, dense, embed, norm, to_theirs, vector
 from mmjax.convert.plan import Arrays, Config, Plan, Shapes, captured, number
 from mmjax.fusion.layers import ENTRY
-from mmjax.models.uniter import BOX, UNITER
+from mmjax.models.uniter import UNITER
 
 
 def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
@@ -31,11 +32,10 @@ def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
     pretrain=pretrain,
     num_objects=size('img_label_dim', 'region_classifier.net.3.bias') if pretrain else 0,
   )
-  regions = jnp.zeros((1, 1, size('img_dim', 'uniter.img_embeddings.mask_embedding.weight')))
+  features = number(config, 'img_dim', shapes.get('uniter.img_embeddings.mask_embedding.weight', (2, 2048))[-1])
   tied = {'cls.predictions.decoder.weight': 'uniter.embeddings.word_embeddings.weight',
           'feat_regress.weight': 'uniter.img_embeddings.img_linear.weight'} if pretrain else {}  # fmt: skip
-  example = (jnp.zeros((1, 2), int), None, regions, jnp.zeros((1, 1, BOX)))
-  return Plan(config, model, rows(model), example, outputs, tied)
+  return Plan(config, model, rows(model), example(model, features), outputs, tied)
 
 
 def rows(model: UNITER) -> list[Row]:

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 
 import jax
-import jax.numpy as jnp
 import optax
 from flax.core import FrozenDict
 
+from mmjax.convert.models import example
 from mmjax.convert.names import Row, bert_layer, dense, embed, feed_forward, norm, to_theirs, unused, vector
 from mmjax.convert.plan import Arrays, Config, Plan, Shapes, activation, captured, cross_entropy, number
 from mmjax.errors import UserError
@@ -38,10 +38,9 @@ def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
     pretrain=True,
     num_objects=number(config, 'v_target_size'),
   )
-  text, regions = jnp.zeros((1, 2), int), jnp.zeros((1, 2, number(config, 'v_feature_size')))
   words = 'bert.embeddings.word_embeddings.weight'
-  example = (text, text == 0, regions, jnp.zeros((1, 2, 5)))
-  return Plan(config, model, rows(config, groups), example, outputs, {'cls.predictions.decoder.weight': words})
+  given = example(model, number(config, 'v_feature_size'), box=5)
+  return Plan(config, model, rows(config, groups), given, outputs, {'cls.predictions.decoder.weight': words})
 
 
 def _groups(config: Config) -> list[list[list[Step]]]:

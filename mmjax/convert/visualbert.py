@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from mmjax.convert.models import example
 from mmjax.convert.names import Row, bert_layer, dense, embed, norm, to_theirs, unused, vector
 from mmjax.convert.plan import Arrays, Config, Plan, Shapes, activation, captured, cross_entropy, number, position_ids
 from mmjax.fusion.layers import ENTRY
@@ -67,13 +68,12 @@ def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
     pretrain=pretrain,
     grounding=grounding,
   )
-  text = jnp.zeros((1, 2), int)
-  example = (text, text == 0, jnp.zeros((1, 1, number(config, 'visual_embedding_dim'))))
   below = lambda name: f'{prefix}.{name}' if prefix else name
   tied = {'cls.predictions.decoder.weight': below('embeddings.word_embeddings.weight'),
           'cls.predictions.decoder.bias': 'cls.predictions.bias'} if pretrain else {}  # fmt: skip
   buffers = position_ids(below('embeddings.position_ids'), model.positions)
-  return Plan(config, model, rows(model, prefix, scores, authors), example, outputs, tied, buffers)
+  given = example(model, number(config, 'visual_embedding_dim'))
+  return Plan(config, model, rows(model, prefix, scores, authors), given, outputs, tied, buffers)
 
 
 def rows(model: VisualBERT, prefix: str, scores: str, authors: bool) -> list[Row]:

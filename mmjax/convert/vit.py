@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 import jax
-import jax.numpy as jnp
 
+from mmjax.convert.models import example
 from mmjax.convert.names import Row, dense, norm, to_theirs
 from mmjax.convert.plan import Arrays, Config, Plan, Shapes, activation, captured, cross_entropy, number
 from mmjax.fusion.layers import ENTRY
@@ -29,8 +29,7 @@ def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
     attention_dropout=number(config, 'attention_probs_dropout_prob', 0.0),
     pooler=not prefix and 'pooler.dense.weight' in shapes,
   )
-  example = (jnp.zeros((1, model.image, model.image, number(config, 'num_channels', 3))),)
-  return Plan(config, model, rows(model, prefix, shapes), example, outputs)
+  return Plan(config, model, rows(model, prefix, shapes), example(model, number(config, 'num_channels', 3)), outputs)
 
 
 def rows(model: ViT, prefix: str, shapes: Shapes) -> list[Row]:

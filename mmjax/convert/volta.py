@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
 from mmjax.convert import vilbert
+from mmjax.convert.models import example
 from mmjax.convert.names import Row, dense, embed, norm, to_theirs
 from mmjax.convert.plan import Arrays, Config, Plan, Shapes, activation, captured, cross_entropy, number
 from mmjax.errors import UserError
@@ -56,13 +56,12 @@ def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
     num_objects=shapes.get(f'cls.imagePredictions.decoder_dict.{IMAGE_LOSS}.weight', (1601,))[0],
     object_norm=number(config, 'image_head_ln', True),
   )
-  text, regions = jnp.zeros((1, 2), int), jnp.zeros((1, 2, number(config, 'v_feature_size')))
-  example = (text, text == 0, regions, jnp.zeros((1, 2, number(config, 'num_locs'))))
+  given = example(model, number(config, 'v_feature_size'), number(config, 'num_locs'))
   tied = {'cls.predictions.decoder.weight': 'bert.embeddings.word_embeddings.weight'}
   if embedding == 'uniter':
     tied['bert.embeddings.image_token_type_embeddings.weight'] = 'bert.embeddings.token_type_embeddings.weight'
   encoder, shared = _layers(groups)
-  return Plan(config, model, rows(embedding, encoder, model.object_norm), example, outputs, tied | shared)
+  return Plan(config, model, rows(embedding, encoder, model.object_norm), given, outputs, tied | shared)
 
 
 def steps(config: Config) -> list[Step]:

@@ -8,7 +8,6 @@ Differs from the paper: nothing.
 """
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
 from mmjax.fusion.layers import FusionStack

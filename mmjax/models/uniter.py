@@ -17,7 +17,7 @@ from flax import linen as nn
 from mmjax.fusion import schedules
 from mmjax.fusion.layers import FusionStack
 from mmjax.layers.blocks import Pooler, Transform
-from mmjax.layers.embed import Embed, TextEmbed
+from mmjax.layers.embed import TextEmbed
 
 BOX = 7  # x1 y1 x2 y2, width, height, area
 

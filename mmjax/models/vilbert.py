@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 from flax.core import FrozenDict
 

@@ -9,7 +9,6 @@ Differs from the paper: nothing by default. HuggingFace's pooler (dense, tanh) c
 """
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
 from mmjax.encoders.image import PatchEmbed

@@ -24,7 +24,9 @@ class VLEmbed(nn.Module):
 
   text [B,L] int (0 = padding), regions [B,R,F] float, boxes [B,R,4] float (x1 y1 x2 y2 in 0..1), types [B,L] int.
   A word's visual part is that of the whole image; a region's linguistic part is one learnt vector, the whole image's
-  another ([END]). All regions share the position after the text. A region of zeros is masked: it gets a learnt feature.
+  another ([END]). All regions share the position after the text, padding stands behind them. A region of zeros is
+  masked: it gets a learnt feature. batch_end: VOLTA's code, which moves the words behind the end of the shortest text
+  of a batch in every row, so that a row's outputs depend on its neighbours.
   Returns {'t': [B,L,D], 'v': [B,R,D]}.
   """
 
@@ -37,6 +39,7 @@ class VLEmbed(nn.Module):
   dropout: float = 0.1
   word_padding: int = 0
   init_std: float = 0.02
+  batch_end: bool = False
 
   def setup(self):
     table = partial(Embed, width=self.width, init_std=self.init_std)
@@ -58,7 +61,7 @@ class VLEmbed(nn.Module):
     end = (text != 0).sum(1, keepdims=True)  # [B,1]
     at = jnp.arange(text.shape[1])[None]
     t = self.word(text) + self.word_norm(seen[:, -1:])
-    t += self.position(jnp.where(at >= end, at + regions.shape[1], at))
+    t += self.position(jnp.where(at >= (end.min() if self.batch_end else end), at + regions.shape[1], at))
     t += self.type(jnp.zeros_like(text) if types is None else types)
     last = jnp.arange(regions.shape[1]) == regions.shape[1] - 1
     v = jnp.where(last[:, None], self.end(jnp.zeros((), int)), self.object(jnp.zeros((), int)))

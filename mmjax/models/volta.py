@@ -130,7 +130,7 @@ class VOLTA(nn.Module):
       return both(text, regions, None, types, train=train), both.word
     if self.embedding == 'vl-bert':
       both = VLEmbed(
-        *sizes, width['t'], self.coordinates, self.types, word_padding=self.word_padding, **tail, name='embed'
+        *sizes, width['t'], self.coordinates, self.types, word_padding=self.word_padding, batch_end=True, **tail, name='embed'
       )
       return both(text, regions, boxes, types, train=train), both.word
     words = TextEmbed(*sizes, self.types, width['t'], word_padding=self.word_padding, **tail, name='text')

@@ -1,0 +1,96 @@
+"""The models by name: how our own format writes a model down, and what each is called with."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.core import FrozenDict
+
+from mmjax.errors import UserError, nearest
+from mmjax.models.bert import BERT
+from mmjax.models.clip import CLIP, ImageTower, TextTower
+from mmjax.models.lxmert import LXMERT
+from mmjax.models.uniter import BOX, UNITER
+from mmjax.models.vilbert import ViLBERT
+from mmjax.models.visualbert import VisualBERT
+from mmjax.models.vit import ViT
+from mmjax.models.volta import VOLTA
+
+MODELS = {c.__name__: c for c in (BERT, ViT, LXMERT, VisualBERT, ViLBERT, UNITER, VOLTA, CLIP, TextTower, ImageTower)}
+INTO = (  # kernels that read a region's feature or an image's channels, of which a model has one
+  'params/regions/feature/kernel',
+  'params/embed/region/kernel',
+  'params/embed/look/kernel',
+  'params/patches/project/kernel',
+  'params/image/patches/project/kernel',
+  'params/resnet/stem1/kernel',
+  'params/image/resnet/stem1/kernel',
+)
+
+
+def example(model: nn.Module, features: int = 0, box: int = 4) -> tuple:
+  """What the model is called with, as small as can be. features: of a region, or channels of an image."""
+  text, regions = jnp.zeros((1, 2), int), jnp.zeros((1, 2, features))
+  image = lambda tower: jnp.zeros((1, tower.image, tower.image, features))
+  match model:
+    case BERT() | TextTower():
+      return (text,)
+    case ViT() | ImageTower():
+      return (image(model),)
+    case CLIP():
+      return text, image(model.image)
+    case VisualBERT():
+      return text, text == 0, regions
+    case UNITER():
+      return text, None, regions, jnp.zeros((1, 2, BOX))
+  return text, text == 0, regions, jnp.zeros((1, 2, box))
+
+
+def variables_of(model: nn.Module, given: tuple) -> Mapping:
+  """The model's variables as shapes; nothing is computed."""
+  made = jax.eval_shape(lambda: model.init(jax.random.key(0), *given, train=False))
+  return {name: value for name, value in made.items() if name in ('params', 'batch_stats')}
+
+
+def described(value: Any) -> Any:
+  """A model (or what one is made of) as JSON."""
+  if isinstance(value, nn.Module):
+    own = {f.name: getattr(value, f.name) for f in fields(value) if f.name not in ('parent', 'name')}
+    return {'model': type(value).__name__, 'arguments': {name: described(v) for name, v in own.items()}}
+  return dict(value) if isinstance(value, Mapping) else value
+
+
+def built(value: Any, where: str) -> nn.Module:
+  """The model that was described. Raises UserError that names what is unknown."""
+  name, given = value.get('model'), value.get('arguments')
+  if name not in MODELS or not isinstance(given, dict):
+    raise UserError(f'{where}: found model {name!r}, expected one of {", ".join(MODELS)}{nearest(name, MODELS)}')
+  known = {f.name for f in fields(MODELS[name])} - {'parent', 'name'}
+  for key in given:
+    if key not in known:
+      raise UserError(f'{where}: unknown argument {key!r} of {name}{nearest(key, known)}')
+
+  def read(v):
+    if isinstance(v, dict):
+      return built(v, where) if 'model' in v else FrozenDict(v)
+    return tuple(v) if isinstance(v, list) else v
+
+  try:
+    return MODELS[name](**{key: read(v) for key, v in given.items()})
+  except TypeError as error:
+    raise UserError(f'{where}: {name}: {error}') from error
+
+
+def shapes_of(model: nn.Module, found: Mapping[str, tuple[int, ...]], where: str) -> Mapping:
+  """The variables that the model should have, as shapes; sizes of its inputs are read off what was found."""
+  size = next((found[path][-2] for path in INTO if path in found and len(found[path]) > 1), 0)
+  if isinstance(model, VOLTA) and model.embedding == 'vl-bert':
+    size -= 8 * model.coordinates  # the box's sines and cosines stand beside the feature
+  box = found.get('params/regions/box/kernel', (4, 0))[0]
+  try:
+    return variables_of(model, example(model, max(size, 1), box))
+  except (TypeError, ValueError) as error:  # sizes that do not fit one another
+    raise UserError(f'{where}: {type(model).__name__} cannot be made: {error}') from error
