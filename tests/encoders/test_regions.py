@@ -74,13 +74,25 @@ def test_geometry_of_a_pair_by_hand(geometry):
   assert bias.shape == (1, 2, 3, 3)
   centre = np.array([[0.2, 0.3], [0.7, 0.4], [0.1, 0.8]])
   gelu = lambda x: np.asarray(jax.nn.gelu(x, approximate=False))
-  for reader, read in np.ndindex(3, 3):
-    apart = centre[read] - centre[reader]
-    distance = np.sqrt((apart**2).sum() + 1e-8)
-    pair = np.array([0, 0, 0, 0, 1] if reader == read else [*apart, distance, np.log(distance + 0.05), 0])
-    deep = gelu(pair @ p['hidden']['kernel'] + p['hidden']['bias'])
-    expected = 8 * (np.concatenate([pair, deep]) @ p['bias']['kernel'] + p['bias']['bias'])
-    np.testing.assert_allclose(bias[0, :, reader, read], expected, atol=1e-4)
+  for reader in range(3):
+    scores = {}
+    for read in {0, 1, 2} - {reader}:
+      apart = centre[read] - centre[reader]
+      distance = np.sqrt((apart**2).sum() + 1e-8)
+      pair = np.array([*apart, distance, np.log(distance + 0.05)])
+      deep = gelu(pair @ p['hidden']['kernel'] + p['hidden']['bias'])
+      scores[read] = 8 * (np.concatenate([pair, deep]) @ p['bias']['kernel'] + p['bias']['bias'])
+    for read, score in scores.items():
+      share = np.exp(score) / sum(np.exp(other) for other in scores.values())
+      np.testing.assert_allclose(bias[0, :, reader, read], np.log(3 * share), atol=1e-4)
+
+
+def test_geometry_deals_out_attention_among_the_other_regions(geometry):
+  module, variables = geometry
+  shares = np.exp(module.apply(variables, BOXES))
+  np.testing.assert_allclose(shares.sum(-1), 3, rtol=1e-5)  # the number of regions: as much as without a bias
+  assert np.diagonal(shares, axis1=2, axis2=3).max() < 1e-30
+  np.testing.assert_array_equal(module.apply(variables, BOXES[:, :1]), np.zeros((1, 2, 1, 1)))  # nothing to deal out
 
 
 def test_geometry_depends_on_where_boxes_lie_to_one_another_only(geometry):
