@@ -117,13 +117,16 @@ def check(args: argparse.Namespace) -> None:
 
 
 class progress:
-  """A bar of the bytes that were dealt with, on a terminal; nothing elsewhere."""
+  """The bytes that were dealt with so far, on a terminal; nothing elsewhere."""
 
   def __init__(self, what: str):
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TransferSpeedColumn
 
-    self.what, self.done = what, 0
-    self.bar = Progress(TextColumn(what), BarColumn(), DownloadColumn(), TimeElapsedColumn(), transient=True)
+    self.what = what
+    columns = (SpinnerColumn(), TextColumn('{task.description} {task.completed:,.0f} bytes'), TransferSpeedColumn())
+    console = Console(stderr=True)
+    self.bar = Progress(*columns, TimeElapsedColumn(), console=console, transient=True, disable=not console.is_terminal)
 
   def __enter__(self):
     self.bar.start()

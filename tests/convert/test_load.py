@@ -1,127 +1,269 @@
-"""A checkpoint's folder -> model and variables: what is written is what is read, and what is wrong is one line."""
+"""A checkpoint's folder in and out: the same bytes come back, and what is wrong with one is one line."""
 
 import json
+import shutil
+import struct
+import subprocess
+import sys
 
 import jax
-import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 import pytest
-from flax import traverse_util
-from safetensors.numpy import save_file
 
-from mmjax.convert.load import FAMILIES, load, read
-from mmjax.convert.names import to_theirs
+from mmjax.convert.load import export, import_, load, read, save
+from mmjax.convert.names import flatten
+from mmjax.convert.tensors import Tensors, write_tensors
 from mmjax.errors import UserError
+from tests.convert.cases import FOLDER
 
-COMMON = {'vocab_size': 11, 'hidden_size': 8, 'num_attention_heads': 2, 'intermediate_size': 12,
-          'max_position_embeddings': 6, 'type_vocab_size': 2, 'hidden_dropout_prob': 0.2,
-          'attention_probs_dropout_prob': 0.3}  # fmt: skip
-LXMERT = COMMON | {'l_layers': 2, 'r_layers': 1, 'x_layers': 1, 'visual_feat_dim': 5, 'num_qa_labels': 7}
-AUTHORS = {key: value for key, value in LXMERT.items() if 'prob' not in key} | {
-  'num_answers': 7, 'obj_id_num': 3, 'attr_id_num': 2}  # fmt: skip
-VISUALBERT = COMMON | {'num_hidden_layers': 2, 'layer_norm_eps': 1e-6, 'visual_embedding_dim': 5, 'pad_token_id': 1}
-CONFIGS = {
-  'LxmertModel': LXMERT,
-  'LxmertForQuestionAnswering': LXMERT,
-  'LXRTPretraining': AUTHORS,
-  'VisualBertModel': VISUALBERT,
-  'VisualBertForQuestionAnswering': VISUALBERT | {'id2label': {str(n): '' for n in range(9)}},
-}
-GIVEN = (jnp.array([[3, 5, 9, 2]]), jnp.ones((1, 4), bool), jnp.ones((1, 3, 5)), jnp.full((1, 3, 4), 0.5))
+ROUND = ['bert_pretraining', 'vit_classifier', 'lxmert_pretraining', 'lxmert_airsplay', 'visualbert_nlvr',
+         'visualbert_orig_pretraining', 'vilbert_pretraining', 'uniter_pretraining', 'volta_lxmert', 'volta_uniter',
+         'volta_vlbert', 'clip_model', 'openai_clip_vit', 'openai_clip_resnet']  # fmt: skip
 
 
-def write(folder, kind, **changed):
-  """A folder of that class with random weights; returns (tensors, the parameters they come from)."""
-  config = CONFIGS[kind] | ({} if kind == 'LXRTPretraining' else {'architectures': [kind]})
-  folder.mkdir(exist_ok=True)
-  (folder / 'config.json').write_text(json.dumps(config))
-  model, rows, _ = FAMILIES[kind](config)
-  rng = np.random.default_rng(0)
-  shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), *GIVEN, train=False))['params']
-  params = jax.tree.map(lambda a: rng.normal(0, 0.3, a.shape).astype(np.float32), shapes)
-  tensors = to_theirs(rows, params)
-  if kind == 'LXRTPretraining':
-    tensors['cls.predictions.decoder.weight'] = tensors['bert.embeddings.word_embeddings.weight']
-  tensors = {name: a for name, a in (tensors | changed).items() if a is not None}
-  save_file(tensors, folder / 'model.safetensors')
-  return tensors, params
+def arrays(folder):
+  return {name: np.array(a) for name, a in Tensors([folder / 'model.safetensors']).items()}
 
 
-@pytest.mark.parametrize('kind', CONFIGS)
-def test_what_is_written_is_what_is_read(tmp_path, kind):
-  tensors, params = write(tmp_path, kind)
-  model, variables = load(tmp_path)
-  flat, expected = (traverse_util.flatten_dict(p, sep='/') for p in (variables['params'], params))
-  assert set(flat) == set(expected)
-  for name, a in flat.items():
-    np.testing.assert_array_equal(a, expected[name], err_msg=name)
-  _, rows, features, _ = read(tmp_path)
-  assert features == 5
-  again = to_theirs(rows, variables['params'])
-  assert set(tensors) - set(again) == ({'cls.predictions.decoder.weight'} if kind == 'LXRTPretraining' else set())
-  assert jax.eval_shape(lambda: model.apply(variables, *GIVEN, train=False))['pooled'].shape == (1, 8)
+def write(folder, tensors, name='model.safetensors'):
+  write_tensors(folder / name, {key: (a.dtype, a.shape) for key, a in tensors.items()}, tensors.values())
 
 
-def test_every_class_that_is_read_is_tested_here():
-  assert set(FAMILIES) == set(CONFIGS)
+def copy(case, folder, **config):
+  """A case's model in a new folder, its config changed (None: without that key)."""
+  folder.mkdir()
+  shutil.copy(FOLDER / case / 'model.safetensors', folder)
+  found = json.loads((FOLDER / case / 'config.json').read_text()) | config
+  (folder / 'config.json').write_text(json.dumps({key: value for key, value in found.items() if value is not None}))
+  return folder
 
 
-def test_the_model_is_that_of_the_config(tmp_path):
-  write(tmp_path, 'LxmertForQuestionAnswering')
-  model, _ = load(tmp_path)
-  assert model.schedule == '2*[t<t] 1*[v<v] 1*[t<v v<t tied noffn; t<t v<v]'
-  assert (model.num_answers, model.vocab, model.positions, model.types) == (7, 11, 6, 2)
-  assert (model.width, model.heads, model.mlp, model.eps) == (8, 2, 12, 1e-12)
-  assert (model.dropout, model.attention_dropout, model.masking, model.pretrain) == (0.2, 0.3, 'replace', False)
+def same(a, b):
+  assert list(a) == list(b)
+  for name in a:
+    assert (a[name].dtype, a[name].shape) == (b[name].dtype, b[name].shape), name
+    assert a[name].tobytes() == b[name].tobytes(), name
 
 
-def test_the_authors_model_adds_to_masked_scores_and_has_the_heads_of_pre_training(tmp_path):
-  write(tmp_path, 'LXRTPretraining')
-  model, _ = load(tmp_path)
-  assert (model.masking, model.pretrain, model.num_answers) == ('add', True, 7)
-  assert (model.num_features, model.num_objects, model.num_attributes) == (5, 3, 2)
+@pytest.mark.parametrize('case', ROUND)
+def test_what_comes_in_goes_out_byte_for_byte(tmp_path, case):
+  import_(FOLDER / case, tmp_path / 'ours')
+  assert export(tmp_path / 'ours', tmp_path / 'theirs') == len(arrays(FOLDER / case))
+  same(arrays(tmp_path / 'theirs'), arrays(FOLDER / case))
+  config = [json.loads((folder / 'config.json').read_text()) for folder in (tmp_path / 'theirs', FOLDER / case)]
+  assert config[0] == config[1]
 
 
-def test_visualbert_is_that_of_the_config(tmp_path):
-  write(tmp_path, 'VisualBertForQuestionAnswering')
-  model, _ = load(tmp_path)
-  assert (model.schedule, model.eps, model.word_padding, model.num_answers) == ('2*[t<tv v<tv tied]', 1e-6, 1, 9)
-  assert (model.dropout, model.attention_dropout) == (0.2, 0.3)
+@pytest.mark.parametrize('case', ['lxmert_qa', 'volta_vlbert', 'openai_clip_resnet', 'clip_model', 'vit_model'])
+def test_our_own_format_is_read_by_the_same_load(tmp_path, case):
+  model, variables = load(FOLDER / case)
+  save(model, variables, tmp_path / 'ours')
+  again, back = load(tmp_path / 'ours')
+  assert again == model
+  same(flatten(back), {name: np.asarray(a) for name, a in flatten(variables).items()})
 
 
-@pytest.mark.parametrize('name', ['config.json', 'model.safetensors'])
-def test_a_folder_without_a_file_says_which(tmp_path, name):
-  write(tmp_path, 'LxmertModel')
-  (tmp_path / name).unlink()
-  with pytest.raises(UserError, match=f'no {name}, expected a folder with config.json and model.safetensors'):
-    load(tmp_path)
+@pytest.mark.parametrize('dtype', ['float16', ml_dtypes.bfloat16, 'float64'])
+def test_other_precisions_become_float32_and_come_back(tmp_path, dtype):
+  folder = copy('bert_model', tmp_path / 'half')
+  write(folder, {name: a.astype(dtype) for name, a in arrays(folder).items()})
+  import_(folder, tmp_path / 'ours')
+  _, variables = load(tmp_path / 'ours')
+  assert {a.dtype for a in jax.tree.leaves(variables)} == {np.dtype('float32')}
+  export(tmp_path / 'ours', tmp_path / 'theirs')
+  same(arrays(tmp_path / 'theirs'), arrays(folder))
 
 
-def test_an_unknown_class_names_the_nearest(tmp_path):
-  write(tmp_path, 'LxmertModel')
-  (tmp_path / 'config.json').write_text(json.dumps(LXMERT | {'architectures': ['VisualBertForQuestionAnswerin']}))
-  with pytest.raises(UserError, match=r"found class 'VisualBertForQuestionAnswerin'.*did you mean 'VisualBertForQ"):
-    load(tmp_path)
-
-
-def test_one_table_under_two_names_must_be_one(tmp_path):
-  write(tmp_path, 'LXRTPretraining', **{'cls.predictions.decoder.weight': np.zeros((11, 8), np.float32)})
-  with pytest.raises(UserError, match=r'cls.predictions.decoder.weight differs from bert.embeddings.word_embeddings'):
-    load(tmp_path)
-
-
-def test_all_that_does_not_fit_is_listed_at_once(tmp_path):
-  write(tmp_path, 'VisualBertModel', **{
-    'pooler.dense.bias': None,
-    'pooler.dense.weight': np.zeros((8, 9), np.float32),
-    'embeddings.position_ids': np.arange(6)[None],
-    'encoder.layer.2.output.dense.bias': np.zeros(8, np.float32),
-  })  # fmt: skip
-  with pytest.raises(UserError) as error:
-    load(tmp_path)
-  assert set(str(error.value).partition('model: ')[2].split('; ')) == {
-    'pooler.dense.bias: missing',
-    'embeddings.position_ids: left over',
-    'encoder.layer.2.output.dense.bias: left over',
-    'pooler.dense.weight: found shape (8, 9), expected (8, 8)',
+def test_older_files_buffers_and_second_names_are_known(tmp_path):
+  folder = copy('bert_pretraining', tmp_path / 'old')
+  tensors = arrays(folder)
+  tensors |= {
+    'bert.embeddings.position_ids': np.arange(20)[None],
+    'cls.predictions.decoder.weight': tensors['bert.embeddings.word_embeddings.weight'],
+    'cls.predictions.decoder.bias': tensors['cls.predictions.bias'],
   }
+  write(folder, tensors)
+  import_(folder, tmp_path / 'ours')
+  export(tmp_path / 'ours', tmp_path / 'theirs')
+  same(arrays(tmp_path / 'theirs'), tensors)
+  tensors['cls.predictions.decoder.bias'] = tensors['cls.predictions.bias'] + 1
+  write(folder, tensors)
+  with pytest.raises(UserError, match='cls.predictions.decoder.bias differs from cls.predictions.bias'):
+    load(folder)
+
+
+def test_a_tensor_under_its_second_name_alone_is_found(tmp_path):
+  folder = copy('bert_pretraining', tmp_path / 'other')
+  tensors = arrays(folder)
+  tensors['cls.predictions.decoder.weight'] = tensors.pop('bert.embeddings.word_embeddings.weight')
+  write(folder, tensors)
+  _, variables = load(folder)
+  words = variables['params']['text']['word']['embedding']
+  np.testing.assert_array_equal(words, tensors['cls.predictions.decoder.weight'])
+
+
+def test_a_prefix_of_data_parallel_is_dropped(tmp_path):
+  folder = copy('lxmert_airsplay', tmp_path / 'parallel')
+  write(folder, {f'module.{name}': a for name, a in arrays(folder).items()})
+  _, variables = load(folder)
+  same(flatten(variables), flatten(load(FOLDER / 'lxmert_airsplay')[1]))
+
+
+def shards(folder, index=None):
+  """Splits the file in two; index: a change of the weight map."""
+  tensors = arrays(folder)
+  (folder / 'model.safetensors').unlink()
+  where = {}
+  for n, names in enumerate((list(tensors)[::2], list(tensors)[1::2])):
+    write(folder, {name: tensors[name] for name in names}, f'part{n}.safetensors')
+    where |= dict.fromkeys(names, f'part{n}.safetensors')
+  (folder / 'model.safetensors.index.json').write_text(json.dumps({'weight_map': where | (index or {})}))
+  return folder
+
+
+def test_shards_are_one_checkpoint(tmp_path):
+  folder = shards(copy('bert_model', tmp_path / 'parts'))
+  same(flatten(load(folder)[1]), flatten(load(FOLDER / 'bert_model')[1]))
+
+
+@pytest.mark.parametrize('index, line', [
+  ({'pooler.dense.bias': '../part0.safetensors'}, "found file '../part0.safetensors', expected the name of a file"),
+  ({'pooler.dense.bias': '/etc/passwd'}, "found file '/etc/passwd', expected the name of a file in the same folder"),
+  ({'pooler.dense.bias': 'part9.safetensors'}, "found file 'part9.safetensors'"),
+  ({'more': 'part0.safetensors'}, 'more not in both the index and its files'),
+])  # fmt: skip
+def test_an_index_that_does_not_hold_is_refused(tmp_path, index, line):
+  folder = shards(copy('bert_model', tmp_path / 'parts'), index)
+  with pytest.raises(UserError, match=line.replace('.', r'\.')):
+    load(folder)
+
+
+def raw(folder, header, data=b''):
+  text = header if isinstance(header, bytes) else json.dumps(header).encode()
+  (folder / 'model.safetensors').write_bytes(struct.pack('<Q', len(text)) + text + data)
+
+
+F32 = {'dtype': 'F32', 'shape': [1], 'data_offsets': [0, 4]}
+TWICE = b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}, "a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}'
+BROKEN = {
+  'truncated': lambda f: (f / 'model.safetensors').write_bytes((FOLDER / 'bert_model/model.safetensors').read_bytes()[:-9]),
+  'no file at all': lambda f: (f / 'model.safetensors').write_bytes(b''),
+  'five bytes': lambda f: (f / 'model.safetensors').write_bytes(b'hello'),
+  'oversized header': lambda f: (f / 'model.safetensors').write_bytes(struct.pack('<Q', 2**62) + b'{}'),
+  'no JSON': lambda f: raw(f, b'{"a": '),
+  'a list': lambda f: raw(f, b'[1, 2, 3]'),
+  'key twice': lambda f: raw(f, TWICE, b'1234'),
+  'unknown dtype': lambda f: raw(f, {'a': F32 | {'dtype': 'Q7'}}, b'1234'),
+  'negative shape': lambda f: raw(f, {'a': F32 | {'shape': [-1]}}, b'1234'),
+  'overlap': lambda f: raw(f, {'a': F32, 'b': F32}, b'1234'),
+  'hole': lambda f: raw(f, {'a': F32 | {'data_offsets': [4, 8]}}, b'12345678'),
+  'overlong': lambda f: raw(f, {'a': F32}, b'12345'),
+  'no tensors': lambda f: raw(f, {}),
+  'no folder': lambda f: shutil.rmtree(f),
+  'no config': lambda f: (f / 'config.json').unlink(),
+  'config no JSON': lambda f: (f / 'config.json').write_text('{'),
+  'config twice': lambda f: (f / 'config.json').write_text('{"a": 1, "a": 2}'),
+}
+
+
+@pytest.mark.parametrize('what', BROKEN)
+def test_a_broken_folder_is_one_line_and_nothing_is_written(tmp_path, what):
+  folder = copy('bert_model', tmp_path / 'broken')
+  BROKEN[what](folder)
+  with pytest.raises(UserError) as error:
+    import_(folder, tmp_path / 'out')
+  assert str(folder) in str(error.value)
+  assert '\n' not in str(error.value)
+  assert [path.name for path in tmp_path.iterdir() if path != folder] == []
+
+
+def changed(folder, name, value):
+  tensors = arrays(folder)
+  tensors[name] = value(tensors[name])
+  write(folder, tensors)
+
+
+@pytest.mark.parametrize('change, line', [
+  (lambda a: a.T.copy()[:-1], 'found shape'),
+  (lambda a: a.astype(np.int32), 'found dtype int32, expected a float'),
+  (lambda a: a * np.nan, 'holds NaN or infinity'),
+  (lambda a: np.where(a > 0, np.inf, a).astype(np.float32), 'holds NaN or infinity'),
+])  # fmt: skip
+def test_a_tensor_that_does_not_fit_is_named(tmp_path, change, line):
+  folder = copy('bert_model', tmp_path / 'wrong')
+  changed(folder, 'encoder.layer.1.intermediate.dense.weight', change)
+  with pytest.raises(UserError, match=f'1 tensors .*: encoder.layer.1.intermediate.dense.weight: {line}'):
+    import_(folder, tmp_path / 'out')
+  assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize('config, line', [
+  ({'architectures': ['LxmertModel']}, "config.json: no 'l_layers'"),
+  ({'architectures': ['ViTModel']}, 'tensors do not fit the model'),
+  ({'architectures': ['BertModell']}, "found class 'BertModell', expected one of .*did you mean 'BertModel'"),
+  ({'architectures': None}, 'names no class'),
+  ({'hidden_act': 'swish'}, "hidden_act 'swish', expected one of"),
+  ({'num_hidden_layers': 4}, '16 tensors do not fit the model: encoder.layer.3'),
+  ({'hidden_size': 16}, 'found shape'),
+])  # fmt: skip
+def test_a_config_of_another_model_is_said(tmp_path, config, line):
+  folder = copy('bert_model', tmp_path / 'other', **config)
+  with pytest.raises(UserError, match=line):
+    load(folder)
+
+
+def test_our_own_format_is_held_to_its_model(tmp_path):
+  save(*load(FOLDER / 'vit_model'), tmp_path / 'ours')
+  config = json.loads((tmp_path / 'ours/config.json').read_text())
+  for change, line in (
+    ({'model': 'ViTT'}, "found model 'ViTT', .*did you mean 'ViT'"),
+    ({'arguments': config['arguments'] | {'patches': 3}}, "unknown argument 'patches' of ViT; did you mean 'patch'"),
+    ({'arguments': config['arguments'] | {'width': 48}}, 'found shape'),
+    ({'arguments': config['arguments'] | {'pooler': False}}, 'pooler/project/bias: left over'),
+  ):
+    (tmp_path / 'ours/config.json').write_text(json.dumps(config | change))
+    with pytest.raises(UserError, match=line):
+      load(tmp_path / 'ours')
+
+
+def test_a_folder_with_something_in_it_is_not_written_over(tmp_path):
+  (tmp_path / 'out').mkdir()
+  (tmp_path / 'out/mine').write_text('')
+  with pytest.raises(UserError, match='is there already, expected a new or an empty folder'):
+    import_(FOLDER / 'vit_model', tmp_path / 'out')
+  with pytest.raises(UserError, match='expected a folder that "import" has made'):
+    export(FOLDER / 'vit_model', tmp_path / 'else')
+
+
+def convert(*args):
+  done = subprocess.run([sys.executable, '-m', 'mmjax.convert', *map(str, args)], capture_output=True, text=True, check=False)
+  return done.returncode, done.stdout, done.stderr
+
+
+def test_the_command_line(tmp_path):
+  code, out, _ = convert('info', FOLDER / 'lxmert_airsplay')
+  assert code == 0
+  assert 'params/encoder/group2/sub0_tied/query/kernel' in out
+  assert 'cls.predictions.decoder.weight: a second name of bert.embeddings.word_embeddings.weight' in out
+  code, out, err = convert('import', FOLDER / 'lxmert_airsplay', '--out', tmp_path / 'ours')
+  assert (code, err) == (0, '') and f'written to {tmp_path / "ours"}' in out
+  code, out, _ = convert('export', tmp_path / 'ours', '--out', tmp_path / 'theirs')
+  assert code == 0
+  same(arrays(tmp_path / 'theirs'), arrays(FOLDER / 'lxmert_airsplay'))
+
+
+@pytest.mark.parametrize('args, line', [
+  (['import', 'nowhere', '--out', 'x'], 'error: nowhere: no such file or folder'),
+  (['import', 'nowhere'], 'error: the following arguments are required: --out; --help shows what can be asked for'),
+  (['inform', 'x'], "error: argument COMMAND: invalid choice: 'inform'"),
+  ([], 'error: the following arguments are required: COMMAND'),
+])  # fmt: skip
+def test_a_wrong_command_line_is_one_line(args, line):
+  code, out, err = convert(*args)
+  assert (code, out) == (2, '') and err.startswith(line) and err.count('\n') == 1
+
+
+def test_read_gives_the_plan_without_converting():
+  plan, tensors = read(FOLDER / 'bert_model')
+  assert type(plan.model).__name__ == 'BERT' and 'embeddings.word_embeddings.weight' in tensors

@@ -1,115 +1,114 @@
 """Name maps: everything of both sides is accounted for, and what does not fit is said at once."""
 
-import json
-import math
-from pathlib import Path
-
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import traverse_util
 
-from mmjax.convert import lxmert, visualbert
+from mmjax.convert import families, names
 from mmjax.convert.names import Row, dense, embed, from_theirs, norm, to_theirs, vector
 from mmjax.errors import UserError
-
-# Tensors of published checkpoints: name -> shape; a name with '{n}' is there once a layer, and its shape begins with
-# the number of layers. LXMERT: unc-nlp/lxmert-base-uncased and the authors' pre-training model; VisualBERT:
-# uclanlp/visualbert-vqa.
-PUBLISHED = json.loads((Path(__file__).parent / 'published.json').read_text())
-
-BERT = {'vocab_size': 30522, 'hidden_size': 768, 'num_attention_heads': 12, 'intermediate_size': 3072,
-        'max_position_embeddings': 512, 'type_vocab_size': 2}  # fmt: skip
-LXMERT = BERT | {'l_layers': 9, 'r_layers': 5, 'x_layers': 5, 'visual_feat_dim': 2048, 'num_answers': 9500,
-                 'obj_id_num': 1600, 'attr_id_num': 400}  # fmt: skip
-VISUALBERT = BERT | {'num_hidden_layers': 12, 'layer_norm_eps': 1e-12, 'hidden_dropout_prob': 0.1,
-                     'attention_probs_dropout_prob': 0.1, 'pad_token_id': 0}  # fmt: skip
-CASES = {
-  'lxmert-base-uncased': (lxmert.from_authors(LXMERT), lxmert.rows, LXMERT, 'lxmert', {}),
-  'airsplay_lxmert_pretraining': (lxmert.from_authors(LXMERT), lxmert.rows, LXMERT, 'bert', lxmert.TIED),
-  'visualbert-vqa': (visualbert.from_huggingface(VISUALBERT, 3129), visualbert.rows, VISUALBERT, 'visual_bert', {}),
-}
+from tests.convert import published
 
 
-def tensors_of(name):
-  """The published tensors, as arrays that take no memory."""
-  shapes = {}
-  for tensor, shape in PUBLISHED[name].items():
-    layers = range(shape[0]) if '{n}' in tensor else [0]
-    shapes |= {tensor.replace('{n}', str(n)): shape[1:] if '{n}' in tensor else shape for n in layers}
-  return {tensor: np.broadcast_to(np.float32(0), shape) for tensor, shape in shapes.items()}
 
-
-def parameters_of(model, features=2048):
-  text, regions = jnp.zeros((1, 3), int), jnp.zeros((1, 2, features))
-  run = lambda: model.init(jax.random.key(0), text, text == 0, regions, regions[..., :4], train=False)
-  return jax.eval_shape(run)['params']
+def plan_of(name):
+  return families.plan(published.CONFIGS[name], {n: t.shape for n, t in published.tensors(name).items()}, name)
 
 
 @pytest.mark.parametrize('name, number, count', [
+  ('bert-base-uncased', 206, 110_106_428),
+  ('vit-base-patch16-224', 200, 86_567_656),
   ('lxmert-base-uncased', 472, 228_051_752),
-  ('airsplay_lxmert_pretraining', 473, 251_492_648),   # 30522 * 768 more: the word table under its second name
+  ('airsplay_lxmert_pretraining', 473, 228_051_752),
   ('visualbert-vqa', 205, 113_856_825),
+  ('visualbert-vqa-coco-pre', 210, 112_074_812),
+  ('uclanlp_visualbert_pretraining', 211, 112_074_812),
+  ('clip-vit-base-patch32', 398, 151_277_313),
+  ('openai_clip_vit_b32', 302, 151_277_313),
+  ('openai_clip_rn50', 489, 102_060_385),
+  ('uniter-base_pretraining', 230, 112_938_887),
+  ('vilbert_bert_base_6layer_6conect', 533, 239_023_229),
+  ('volta_ctrl_lxmert', 515, 211_369_853),
+  ('volta_ctrl_uniter_base', 418, 114_497_405),
+  ('volta_ctrl_vilbert_base', 509, 242_076_029),
+  ('volta_ctrl_visualbert_base', 411, 114_882_941),
+  ('volta_ctrl_vl-bert_base', 414, 116_066_941),
+  ('volta_vilbert_base', 509, 239_023_229),
 ])  # fmt: skip
 def test_every_published_tensor_has_its_parameter(name, number, count):
-  model, rows, config, prefix, tied = CASES[name]
-  tensors, params = tensors_of(name), parameters_of(model)
-  assert (len(tensors), sum(math.prod(a.shape) for a in tensors.values())) == (number, count)
-  for second, first in tied.items():
-    assert tensors.pop(second).shape == tensors[first].shape
+  tensors = published.tensors(name)
+  plan = plan_of(name)
+  assert (len(tensors), names.count(plan.shapes())) == (number, count)
+  for second, first in plan.tied.items():
+    assert second not in tensors or tensors[second].shape == tensors[first].shape
+  once = {n: t for n, t in tensors.items() if n not in plan.tied}
   with pytest.raises(UserError) as error:  # one fault on purpose, so that nothing is stacked into memory
-    from_theirs(rows(model, config, prefix), tensors | {'extra': np.zeros(3)}, params)
+    from_theirs(plan.rows, once | {'extra': np.zeros(3)}, plan.shapes(), plan.buffers)
   assert str(error.value) == '1 tensors do not fit the model: extra: left over'
-  assert sum(a.size for a in jax.tree.leaves(params)) == sum(math.prod(a.shape) for a in tensors.values())
+
+
+def test_every_published_list_is_tested():
+  assert set(published.LISTS) == set(published.CONFIGS)
+
+
+@pytest.mark.parametrize('name, schedule', [
+  ('lxmert-base-uncased', '9*[t<t] 5*[v<v] 5*[t<v v<t tied noffn; t<t v<v]'),
+  ('visualbert-vqa', '12*[t<tv v<tv tied]'),
+  ('uniter-base_pretraining', '12*[t<tv v<tv tied]'),
+  ('vilbert_bert_base_6layer_6conect', '6*[t<t] 6*[t<v v<t 8x128; v<v t<t]'),
+  ('volta_ctrl_lxmert', '5*[t<t v<v] 4*[t<t] 5*[t<v v<t tied noffn; t<t v<v]'),
+  ('volta_ctrl_vilbert_base', '6*[t<t] 6*[t<v v<t; t<t v<v]'),
+  ('volta_vilbert_base', '6*[t<t] 6*[t<v v<t 8x128; t<t v<v]'),
+  ('volta_ctrl_vl-bert_base', '12*[t<tv v<tv tied]'),
+])  # fmt: skip
+def test_a_published_model_is_its_schedule(name, schedule):
+  assert plan_of(name).model.schedule == schedule
 
 
 @pytest.mark.parametrize('name, ours, theirs', [
   ('airsplay_lxmert_pretraining', 'text/type/embedding', 'bert.embeddings.token_type_embeddings.weight'),
   ('airsplay_lxmert_pretraining', 'text/position/embedding', 'bert.embeddings.position_embeddings.weight'),
   ('airsplay_lxmert_pretraining', 'regions/feature/kernel', 'bert.encoder.visn_fc.visn_fc.weight'),
-  ('airsplay_lxmert_pretraining', 'regions/feature_norm/scale', 'bert.encoder.visn_fc.visn_layer_norm.weight'),
   ('airsplay_lxmert_pretraining', 'regions/box_norm/scale', 'bert.encoder.visn_fc.box_layer_norm.weight'),
   ('airsplay_lxmert_pretraining', 'encoder/group0/sub0_t/key/bias', 'bert.encoder.layer.0.attention.self.key.bias'),
-  ('airsplay_lxmert_pretraining', 'encoder/group1/sub0_v/norm/bias',
-   'bert.encoder.r_layers.0.attention.output.LayerNorm.bias'),
   ('airsplay_lxmert_pretraining', 'encoder/group1/sub0_v/ffn_norm/bias',
    'bert.encoder.r_layers.0.output.LayerNorm.bias'),
   ('airsplay_lxmert_pretraining', 'encoder/group2/sub0_tied/value/kernel',
    'bert.encoder.x_layers.0.visual_attention.att.value.weight'),
-  ('airsplay_lxmert_pretraining', 'encoder/group2/sub1_t/query/kernel',
-   'bert.encoder.x_layers.0.lang_self_att.self.query.weight'),
   ('airsplay_lxmert_pretraining', 'encoder/group2/sub1_v/ffn/expand/bias',
    'bert.encoder.x_layers.0.visn_inter.dense.bias'),
-  ('airsplay_lxmert_pretraining', 'matched/bias', 'cls.seq_relationship.bias'),
-  ('visualbert-vqa', 'embed/type/embedding', 'visual_bert.embeddings.token_type_embeddings.weight'),
   ('visualbert-vqa', 'embed/region_type/embedding', 'visual_bert.embeddings.visual_token_type_embeddings.weight'),
-  ('visualbert-vqa', 'embed/position/embedding', 'visual_bert.embeddings.position_embeddings.weight'),
   ('visualbert-vqa', 'embed/region_position/embedding', 'visual_bert.embeddings.visual_position_embeddings.weight'),
-  ('visualbert-vqa', 'encoder/group0/sub0_tied/norm/scale',
-   'visual_bert.encoder.layer.0.attention.output.LayerNorm.weight'),
+  ('vilbert_bert_base_6layer_6conect', 'encoder/group1/sub0_t/query/kernel',
+   'bert.encoder.c_layer.0.biattention.query2.weight'),
+  ('vilbert_bert_base_6layer_6conect', 'encoder/group1/sub0_v/out/kernel',
+   'bert.encoder.c_layer.0.biOutput.dense1.weight'),
+  ('volta_ctrl_vilbert_base', 'encoder/group1/sub0_v/key/kernel', 'bert.encoder.layer.12.attention_self.v_key.weight'),
+  ('volta_ctrl_vilbert_base', 'encoder/group1/sub1_t/ffn/expand/kernel',
+   'bert.encoder.layer.15.intermediate.dense.weight'),
+  ('clip-vit-base-patch32', 'text/encoder/group0/sub0_t/ffn_norm/scale',
+   'text_model.encoder.layers.0.layer_norm2.weight'),
 ])  # fmt: skip
 def test_tensors_of_one_shape_are_told_apart_by_name(name, ours, theirs):
-  model, rows, config, prefix, _ = CASES[name]
-  assert {row.ours: row.theirs[0] for row in rows(model, config, prefix)}[ours] == theirs
+  assert {row.ours: row.theirs[0] for row in plan_of(name).rows}[ours] == theirs
 
 
-@pytest.mark.parametrize('name', CASES)
+@pytest.mark.parametrize('name', published.LISTS)
 def test_layers_are_stacked_in_their_order(name):
-  model, rows, config, prefix, _ = CASES[name]
-  for row in rows(model, config, prefix):
+  for row in plan_of(name).rows:
     if row.stacked:
       numbers = [[int(part) for part in tensor.split('.') if part.isdigit()] for tensor in row.theirs]
-      assert numbers == [[n] for n in range(len(row.theirs))]
+      assert numbers == sorted(numbers)
+      assert len({tuple(n) for n in numbers}) == len(numbers)
 
 
-@pytest.mark.parametrize('name', CASES)
-def test_no_tensor_and_no_parameter_is_named_twice(name):
-  model, rows, config, prefix, _ = CASES[name]
-  found = rows(model, config, prefix)
-  theirs = [tensor for row in found for tensor in row.theirs]
+@pytest.mark.parametrize('name', published.LISTS)
+def test_no_part_of_a_tensor_and_no_parameter_is_named_twice(name):
+  found = plan_of(name).rows
+  theirs = [(tensor, row.part) for row in found for tensor in row.theirs]
   assert len(set(theirs)) == len(theirs)
-  assert len({row.ours for row in found}) == len(found)
+  assert len({row.path for row in found}) == len(found)
 
 
 ROWS = [
@@ -128,7 +127,8 @@ def params():
     'bias': (6,), 'group0/sub0_t/query/kernel': (3, 4, 2), 'group0/sub0_t/query/bias': (3, 2),
   }  # fmt: skip
   rng = np.random.default_rng(0)
-  return traverse_util.unflatten_dict({k: rng.normal(size=v).astype(np.float32) for k, v in shapes.items()}, sep='/')
+  made = {f'params/{k}': rng.normal(size=v).astype(np.float32) for k, v in shapes.items()}
+  return traverse_util.unflatten_dict(made, sep='/')
 
 
 @pytest.fixture(scope='module')
@@ -144,10 +144,10 @@ def test_names_and_layouts_by_hand(params, tensors):
     **{f'x.layer.{n}.self.query.weight': (2, 4) for n in range(3)},
     **{f'x.layer.{n}.self.query.bias': (2,) for n in range(3)},
   }  # fmt: skip
-  np.testing.assert_array_equal(tensors['x.fc.weight'], params['a']['kernel'].T)
-  np.testing.assert_array_equal(tensors['x.words.weight'], params['table']['embedding'])  # a table is not transposed
+  np.testing.assert_array_equal(tensors['x.fc.weight'], params['params']['a']['kernel'].T)
+  np.testing.assert_array_equal(tensors['x.words.weight'], params['params']['table']['embedding'])  # a table is not transposed
   np.testing.assert_array_equal(
-    tensors['x.layer.1.self.query.weight'], params['group0']['sub0_t']['query']['kernel'][1].T
+    tensors['x.layer.1.self.query.weight'], params['params']['group0']['sub0_t']['query']['kernel'][1].T
   )
 
 
@@ -159,7 +159,6 @@ def test_to_theirs_and_from_theirs_invert_each_other(params, tensors):
   assert set(again) == set(tensors)
   for name, a in again.items():
     np.testing.assert_array_equal(a, tensors[name])
-    assert a.flags['C_CONTIGUOUS']  # safetensors writes the buffer as it lies
   assert all(a.flags['C_CONTIGUOUS'] for a in jax.tree.leaves(back))
 
 
@@ -179,7 +178,7 @@ def test_one_error_lists_all_that_does_not_fit(params, tensors):
   }
   del given['x.bias'], given['x.layer.2.self.query.weight']
   with pytest.raises(UserError) as error:
-    from_theirs([*ROWS, Row('unknown', ('x.other',))], given, params | {'orphan': np.zeros(1)})
+    from_theirs([*ROWS, Row('unknown', ('x.other',))], given, {'params': params['params'] | {'orphan': np.zeros(1)}})
   line = str(error.value)
   assert line.startswith('9 tensors do not fit the model: ')
   assert set(line.partition('model: ')[2].split('; ')) == {
@@ -212,5 +211,5 @@ def test_what_is_ignored_may_be_left_over_but_nothing_else(params, tensors):
 
 def test_a_row_below_a_prefix():
   row = dense('a', 'fc')[0]
-  assert row.below('group', 'bert') == Row('group/a/kernel', ('bert.fc.weight',), transposed=True)
+  assert row.below('group', 'bert') == Row('group/a/kernel', ('bert.fc.weight',), 'dense')
   assert row.below('', '') == row
