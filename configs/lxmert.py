@@ -67,8 +67,8 @@ def get_config(variant: str = 'sort_of_clevr') -> ConfigDict:
   c.parallel = ConfigDict()
   c.parallel.how = 'jit'  # or 'pmap'
 
-  if variant in ('sort_of_clevr', 'tiny'):
-    c.optim.lr, c.optim.steps = 1.5e-3, 4000
+  if variant == 'sort_of_clevr':
+    c.optim.steps = 5000
   if variant in ('as_published', 'base'):
     c.model.geometry = False
   if variant == 'as_published':

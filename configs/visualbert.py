@@ -21,6 +21,10 @@ def get_config(variant: str = 'sort_of_clevr') -> ConfigDict:
     del c.model[key]
   c.model.schedule = '4*[t<tv v<tv tied]'  # the paper's 12 layers made small
   c.model.answer_from = 'pooled'  # the paper reads VQA's answer off the last token but one
+  if variant in ('sort_of_clevr', 'tiny'):
+    c.optim.lr = 1.5e-3
+  if variant == 'sort_of_clevr':
+    c.optim.steps = 4000
   if variant == 'as_published':
     c.model.answer_from = 'last'
   if variant == 'base':  # the authors' configs/vqa/fine-tune.json
