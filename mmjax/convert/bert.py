@@ -2,11 +2,20 @@
 
 from collections.abc import Mapping
 
-import jax
-
 from mmjax.convert.models import example
-from mmjax.convert.names import Row, bert_layer, dense, embed, norm, to_theirs, vector
-from mmjax.convert.plan import Arrays, Config, Plan, Shapes, activation, captured, cross_entropy, number, position_ids
+from mmjax.convert.names import Row, bert_layer, dense, embed, norm, vector
+from mmjax.convert.plan import (
+  Arrays,
+  Config,
+  Plan,
+  Shapes,
+  activation,
+  captured,
+  cross_entropy,
+  learnt,
+  number,
+  position_ids,
+)
 from mmjax.fusion.layers import ENTRY
 from mmjax.models.bert import BERT
 
@@ -69,14 +78,19 @@ def outputs(plan: Plan, variables: Mapping, given: Arrays) -> Arrays:
   states = states['encoder']
   found = {f'attentions.{n}': m for n, m in enumerate(maps['encoder']['group0']['sub0/t<t'])}
   found |= {f'hidden_states.{n}': h for n, h in enumerate([states[ENTRY]['t'], *states['group0']['t']])}
-  names = {'t': 'last_hidden_state', 'pooled': 'pooler_output', 'words': 'prediction_logits', 'next': 'seq_relationship_logits'}
+  names = {
+    't': 'last_hidden_state',
+    'pooled': 'pooler_output',
+    'words': 'prediction_logits',
+    'next': 'seq_relationship_logits',
+  }
   found |= {names[name]: value for name, value in out.items()}
 
-  def loss(params):
-    out = plan.model.apply({'params': params}, *called, train=False)
-    return cross_entropy(out['words'], given['labels']) + cross_entropy(out['next'], given['next_sentence_label'])
+  def loss(run):
+    out = run(*called)
+    words = cross_entropy(out['words'], given['labels'])
+    return words + cross_entropy(out['next'], given['next_sentence_label']), {}
 
   if 'labels' in given and 'next_sentence_label' in given:
-    found['loss'], grads = jax.value_and_grad(loss)(variables['params'])
-    found |= {f'grad::{name}': g for name, g in to_theirs(plan.rows, {'params': grads}).items()}
+    found |= learnt(plan, variables, loss)
   return found

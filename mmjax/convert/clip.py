@@ -1,25 +1,44 @@
 """CLIP's checkpoints: HuggingFace's CLIPModel and its towers, and OpenAI's (ViT and ResNet)."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
 
 from mmjax.convert.models import example
-from mmjax.convert.names import Row, dense, embed, norm, to_theirs, unused, vector
-from mmjax.convert.plan import Arrays, Config, Plan, Shapes, activation, captured, cross_entropy, number, position_ids
+from mmjax.convert.names import Row, dense, embed, norm, unused, vector
+from mmjax.convert.plan import (
+  Arrays,
+  Config,
+  Plan,
+  Shapes,
+  activation,
+  captured,
+  cross_entropy,
+  learnt,
+  number,
+  position_ids,
+)
 from mmjax.errors import UserError
 from mmjax.fusion.layers import ENTRY
 from mmjax.models.clip import CLIP, ImageTower, TextTower
 
-CLASSES = ('CLIPModel', 'CLIPTextModel', 'CLIPTextModelWithProjection', 'CLIPVisionModel', 'CLIPVisionModelWithProjection')
+CLASSES = (
+  'CLIPModel',
+  'CLIPTextModel',
+  'CLIPTextModelWithProjection',
+  'CLIPVisionModel',
+  'CLIPVisionModelWithProjection',
+)
 
 
 def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
   """A class of HuggingFace's: the whole, or a tower with or without its projection."""
   whole = kind == 'CLIPModel'
   size = number(config, 'projection_dim', 512) if whole or kind.endswith('WithProjection') else 0
-  parts, channels = {}, 3
+  parts: dict[str, Any] = {}
+  channels = 3
   if 'Vision' not in kind:
     parts['text'] = _text(config['text_config'] if whole else config, size)
   if 'Text' not in kind:
@@ -28,7 +47,7 @@ def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
   model = CLIP(parts['text'], parts['image']) if whole else next(iter(parts.values()))
   tables = {'text': lambda m: m.positions, 'image': lambda m: 1 + (m.image // m.patch) ** 2}
   names = {'text': 'text_model', 'image': 'vision_model'}
-  buffers = {}
+  buffers: dict[str, np.ndarray] = {}
   for part, module in parts.items():
     buffers |= position_ids(f'{names[part]}.embeddings.position_ids', tables[part](module))
   rows = [row.below(part if whole else '', '') for part, module in parts.items() for row in _tower(part, module)]
@@ -83,7 +102,9 @@ def _tower(part: str, module: TextTower | ImageTower) -> list[Row]:
   rows = [r.layers(f'encoder/group0/sub0_{stream}', f'{name}.encoder.layers.{{n}}', count) for r in layer]
   if part == 'text':
     rows += embed('word', f'{name}.embeddings.token_embedding')
-    rows += vector('position', f'{name}.embeddings.position_embedding.weight') + norm('norm', f'{name}.final_layer_norm')
+    rows += vector('position', f'{name}.embeddings.position_embedding.weight') + norm(
+      'norm', f'{name}.final_layer_norm'
+    )
   else:
     rows += vector('patches/token', f'{name}.embeddings.class_embedding')
     rows += vector('patches/position', f'{name}.embeddings.position_embedding.weight')
@@ -181,7 +202,9 @@ def _vit(tower: ImageTower) -> list[Row]:
 
 def _resnet(tower: ImageTower) -> list[Row]:
   def step(ours, conv, ours_norm, theirs_norm):
-    stats = [Row(f'{ours_norm}/{a}', (f'{theirs_norm}.running_{a}',), collection='batch_stats') for a in ('mean', 'var')]
+    stats = [
+      Row(f'{ours_norm}/{a}', (f'{theirs_norm}.running_{a}',), collection='batch_stats') for a in ('mean', 'var')
+    ]
     return [Row(f'{ours}/kernel', (f'{conv}.weight',), 'conv'), *norm(ours_norm, theirs_norm), *stats]
 
   rows = [row for n in (1, 2, 3) for row in step(f'stem{n}', f'conv{n}', f'stem_norm{n}', f'bn{n}')]
@@ -190,8 +213,9 @@ def _resnet(tower: ImageTower) -> list[Row]:
       block = [row for k in (1, 2, 3) for row in step(f'conv{k}', f'conv{k}', f'norm{k}', f'bn{k}')]
       block += step('short', 'downsample.0', 'short_norm', 'downsample.1') if not n else []
       rows += [row.below(f'stage{stage}_{n}', f'layer{stage + 1}.{n}') for row in block]
-  pool = [*vector('position', 'positional_embedding'), *(row for ours, theirs in
-          (('query', 'q'), ('key', 'k'), ('value', 'v'), ('project', 'c')) for row in dense(ours, f'{theirs}_proj'))]  # fmt: skip
+  parts = {'query': 'q', 'key': 'k', 'value': 'v', 'project': 'c'}
+  pool = [row for ours, theirs in parts.items() for row in dense(ours, f'{theirs}_proj')]
+  pool += vector('position', 'positional_embedding')
   return [row.below('resnet', '') for row in rows] + [row.below('pool', 'attnpool') for row in pool]
 
 
@@ -218,15 +242,11 @@ def outputs(plan: Plan, variables: Mapping, given: Arrays) -> Arrays:
     found |= {f'get_{name}_features_unnormalised': out[f'{name}_features']}
   found |= {'logits_per_image': scores(out).T, 'logits_per_text': scores(out)}
 
-  def loss(params):
-    made = scores(plan.model.apply({**variables, 'params': params}, text, image, mask, train=False))
-    right = np.arange(len(text))
-    return (cross_entropy(made, right) + cross_entropy(made.T, right)) / 2
+  def loss(run):
+    made, right = scores(run(text, image, mask)), np.arange(len(out['text']))
+    return (cross_entropy(made, right) + cross_entropy(made.T, right)) / 2, {}
 
-  if len(text) == len(image):
-    found['loss'], grads = jax.value_and_grad(loss)(variables['params'])
-    found |= {f'grad::{name}': g for name, g in to_theirs(plan.rows, {'params': grads}).items()}
-  return found
+  return found | (learnt(plan, variables, loss) if len(out['text']) == len(out['image']) else {})
 
 
 def scores(out: Arrays) -> jax.Array:

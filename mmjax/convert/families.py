@@ -10,13 +10,15 @@ from mmjax.errors import UserError, nearest
 
 @dataclass(frozen=True)
 class Kind:
-  """A class of published code. `marks`: tensors by which a checkpoint without a class is known; '!' before a name: absent."""
+  """A class of published code. marks: tensors that tell a checkpoint without a class ('!': that is not there)."""
 
   plan: Callable[[Config, Shapes, str], Plan]
   marks: tuple[str, ...] = ()
 
   def known_by(self, shapes: Shapes) -> bool:
-    return bool(self.marks) and all((mark[1:] not in shapes) if mark[0] == '!' else mark in shapes for mark in self.marks)
+    return bool(self.marks) and all(
+      (mark[1:] not in shapes) if mark[0] == '!' else mark in shapes for mark in self.marks
+    )
 
 
 KINDS = {
@@ -28,9 +30,20 @@ KINDS = {
   **{name: Kind(visualbert.plan) for name in visualbert.CLASSES},
   'BertForMultiModalPreTraining': Kind(vilbert.plan, ('bert.encoder.c_layer.0.biattention.query1.weight',)),
   'UniterForPretraining': Kind(uniter.plan, ('uniter.img_embeddings.img_linear.weight', 'feat_regress.bias')),
-  'UniterForVisualQuestionAnswering': Kind(uniter.plan, ('uniter.img_embeddings.img_linear.weight', 'vqa_output.3.weight')),
-  'BertForVLPreTraining': Kind(volta.plan, ('cls.bi_seq_relationship.weight', 'bert.t_pooler.dense.weight', '!bert.encoder.c_layer.0.biattention.query1.weight')),
-  'TrainVisualBERTObjective': Kind(visualbert.plan, ('bert.embeddings.token_type_embeddings_visual.weight', '!bert.t_pooler.dense.weight')),
+  'UniterForVisualQuestionAnswering': Kind(
+    uniter.plan, ('uniter.img_embeddings.img_linear.weight', 'vqa_output.3.weight')
+  ),
+  'BertForVLPreTraining': Kind(
+    volta.plan,
+    (
+      'cls.bi_seq_relationship.weight',
+      'bert.t_pooler.dense.weight',
+      '!bert.encoder.c_layer.0.biattention.query1.weight',
+    ),
+  ),
+  'TrainVisualBERTObjective': Kind(
+    visualbert.plan, ('bert.embeddings.token_type_embeddings_visual.weight', '!bert.t_pooler.dense.weight')
+  ),
   'LXRTPretraining': Kind(lxmert.plan, ('bert.encoder.visn_fc.visn_fc.weight', 'cls.seq_relationship.weight')),
 }
 

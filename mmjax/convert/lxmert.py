@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from mmjax.convert.models import example
-from mmjax.convert.names import Row, attention, bert_layer, dense, embed, feed_forward, norm, to_theirs, vector
-from mmjax.convert.plan import Arrays, Config, Plan, Shapes, activation, captured, number
+from mmjax.convert.names import Row, attention, bert_layer, dense, embed, feed_forward, norm, vector
+from mmjax.convert.plan import Arrays, Config, Plan, Shapes, activation, captured, learnt, number
 from mmjax.models.lxmert import LXMERT
 from mmjax.objectives import lxmert_pretraining
 
@@ -45,7 +44,9 @@ def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
   )
   words = f'{prefix}.embeddings.word_embeddings.weight'
   tied = {'cls.predictions.decoder.weight': words} if pretrain else {}
-  return Plan(config, model, rows(model, config, prefix), example(model, number(config, 'visual_feat_dim')), outputs, tied)
+  return Plan(
+    config, model, rows(model, config, prefix), example(model, number(config, 'visual_feat_dim')), outputs, tied
+  )
 
 
 def rows(model: LXMERT, config: Config, prefix: str) -> list[Row]:
@@ -90,7 +91,7 @@ def rows(model: LXMERT, config: Config, prefix: str) -> list[Row]:
 
 def outputs(plan: Plan, variables: Mapping, given: Arrays) -> Arrays:
   """HuggingFace's outputs, and the authors' (LXRTPretraining), whose own names for inputs differ in two places."""
-  model, authors = plan.model, 'pos' in given
+  authors = 'pos' in given
   mask = given['attention_mask'] > 0 if 'attention_mask' in given else np.ones(given['input_ids'].shape, bool)
   seen = given['visual_attention_mask'] > 0 if 'visual_attention_mask' in given else None
   boxes = given['pos'] if authors else given['visual_pos']
@@ -99,7 +100,11 @@ def outputs(plan: Plan, variables: Mapping, given: Arrays) -> Arrays:
   out, maps, states = run(variables, seen)
   maps, states = maps['encoder'], states['encoder']
   found = {'language_output': out['t'], 'vision_output': out['v'], 'pooled_output': out['pooled']}
-  for name, edge in {'language': 'group0/sub0/t<t', 'vision': 'group1/sub0/v<v', 'cross_encoder': 'group2/sub0/t<v'}.items():
+  for name, edge in {
+    'language': 'group0/sub0/t<t',
+    'vision': 'group1/sub0/v<v',
+    'cross_encoder': 'group2/sub0/t<v',
+  }.items():
     group, _, edge = edge.partition('/')
     found |= {f'{name}_attentions.{n}': m for n, m in enumerate(maps[group][edge] if group in maps else [])}
   for name, stream, own in (('language', 't', 'group0'), ('vision', 'v', 'group1')):
@@ -110,19 +115,18 @@ def outputs(plan: Plan, variables: Mapping, given: Arrays) -> Arrays:
   found |= {theirs: out[ours] for ours, theirs in names.items() if ours in out}
   batch = _labels(given)
 
-  def loss(params):
-    out = model.apply({**variables, 'params': params}, *called, None if authors else seen,
-                      given.get('token_type_ids'), train=False)  # fmt: skip
+  def loss(run):
+    out = run(*called, None if authors else seen, given.get('token_type_ids'))
     losses, _ = lxmert_pretraining(out, batch, region_weight=plan.config.get('visual_loss_normalizer', 1 / 0.15))
     parts = {name: weight * total / jnp.maximum(count, 1e-9) for name, (total, count, weight) in losses.items()}
-    return sum(parts.values()), parts
-
-  if batch:
-    (total, parts), grads = jax.value_and_grad(loss, has_aux=True)(variables['params'])
-    found |= {f'grad::{name}': g for name, g in to_theirs(plan.rows, {'params': grads}).items()} | {'loss': total}
     sums = {'ans': ('answers',), 'labels': ('words',), 'matched_label': ('matched',),
             'obj_labels': ('objects', 'attributes', 'features')}  # fmt: skip
-    found |= {f'loss_only_{k}': sum(parts[p] for p in v if p in parts) for k, v in sums.items() if set(v) & set(parts)}
+    alone = {f'loss_only_{k}': sum(parts[p] for p in v if p in parts) for k, v in sums.items() if set(v) & set(parts)}
+    order = ('words', 'matched', 'objects', 'attributes', 'features', 'answers')
+    return sum(parts.values()), alone | {'losses': jnp.stack([parts[name] for name in order if name in parts])[None]}
+
+  if batch:
+    found |= learnt(plan, variables, loss)
   if authors:
     plain, _, _ = run(variables, None)
     found |= {
@@ -138,8 +142,6 @@ def outputs(plan: Plan, variables: Mapping, given: Arrays) -> Arrays:
       'obj_head.attr': plain['attributes'],
       'obj_head.feat': plain['features'],
     }
-    order = ('words', 'matched', 'objects', 'attributes', 'features', 'answers')
-    found['losses'] = jnp.stack([parts[name] for name in order if name in parts])[None]
   return found
 
 
@@ -149,7 +151,11 @@ def _labels(given: Arrays) -> Arrays:
   What is not given is ignored.
   """
   text, regions = given['input_ids'].shape, given['visual_feats'].shape
-  asked = {'word_label': given.get('masked_lm_labels'), 'matched': given.get('matched_label'), 'answer': given.get('ans')}
+  asked = {
+    'word_label': given.get('masked_lm_labels'),
+    'matched': given.get('matched_label'),
+    'answer': given.get('ans'),
+  }
   if 'labels' in given:  # LxmertForQuestionAnswering calls its answers so, LxmertForPreTraining its words
     asked['answer' if given['labels'].ndim == 1 else 'word_label'] = given['labels']
   found = {name: np.where(label == -100, -1, label) for name, label in asked.items() if label is not None}

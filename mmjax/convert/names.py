@@ -117,7 +117,10 @@ def flatten(variables: Mapping) -> dict:
 
 
 def from_theirs(
-  rows: Iterable[Row], tensors: Mapping[str, np.ndarray], expected: Mapping, ignored: Iterable[str] = (),
+  rows: Iterable[Row],
+  tensors: Mapping[str, np.ndarray],
+  expected: Mapping,
+  ignored: Iterable[str] = (),
   seen: Callable[[int], None] = lambda size: None,
 ) -> dict:
   """Published tensors -> nested variables {'params': ...}, every one of both sides accounted for.
@@ -183,7 +186,8 @@ def one_by_one(rows: Iterable[Row], variables: Mapping, names: Iterable[str]) ->
 
   Arrays of numpy stay so; traced ones too.
   """
-  flat, where = flatten(variables), {}
+  flat = flatten(variables)
+  where: dict[str, dict[int, tuple[Row, int]]] = {}
   for row in rows:
     for n, name in enumerate(row.theirs):
       where.setdefault(name, {})[row.part[0]] = row, n

@@ -1,7 +1,7 @@
 """torch's pickled checkpoints (.pt, .pth, .bin, .ckpt), read by an unpickler that builds tensors and nothing else.
 
-A pickle is a program: whoever wrote the file decides what runs when it is loaded. Here only dicts, lists, numbers, texts
-and tensors come into being; any other name in the file is refused. torch is not needed.
+A pickle is a program: whoever wrote the file decides what runs when it is loaded. Here only dicts, lists, numbers,
+texts and tensors come into being; any other name in the file is refused. torch is not needed.
 """
 
 import io

@@ -7,10 +7,9 @@ from typing import Any
 import jax
 import numpy as np
 import optax
-from flax import linen as nn
 
 from mmjax.convert.models import variables_of
-from mmjax.convert.names import Row
+from mmjax.convert.names import Row, to_theirs
 from mmjax.errors import UserError, nearest
 from mmjax.fusion.layers import MAPS, STATES
 
@@ -24,7 +23,7 @@ class Plan:
   """What a family makes of a config.json and the names and shapes of the tensors beside it."""
 
   config: Config
-  model: nn.Module
+  model: Any  # one of convert/models.py
   rows: list[Row]
   example: tuple  # what the model is called with, for the shapes of its parameters
   outputs: Callable[['Plan', Mapping, Arrays], Arrays]  # (plan, variables, the peer's inputs) -> the peer's outputs
@@ -65,8 +64,23 @@ def prefix_of(shapes: Shapes, choices: tuple[str, ...], mark: str) -> str:
   return next((p for p in choices if (f'{p}.{mark}' if p else mark) in shapes), choices[0])
 
 
-def captured(plan: Plan, variables: Mapping, *given: Any, **named: Any) -> tuple[Arrays, Mapping, Mapping]:
+def learnt(plan: Plan, variables: Mapping, loss: Callable[[Callable[..., Any]], tuple[jax.Array, Arrays]]) -> Arrays:
+  """The peer's 'loss', its parts, and 'grad::NAME' of every tensor.
+
+  loss: takes what runs the model, called as the model is, and returns (the sum, {name: part}).
+  """
+
+  def of(params):
+    return loss(lambda *given, **named: plan.model.apply({**variables, 'params': params}, *given, **named, train=False))
+
+  (total, parts), grads = jax.value_and_grad(of, has_aux=True)(variables['params'])
+  named = to_theirs(plan.rows, {'params': grads})
+  return parts | {'loss': total} | {f'grad::{name}': gradient for name, gradient in named.items()}
+
+
+def captured(plan: Plan, variables: Mapping, *given: Any, **named: Any) -> tuple[Any, Mapping, Mapping]:
   """Runs the model: (outputs, attention maps, states), each nested as the model's modules are."""
+  out: Any
   out, kept = plan.model.apply(variables, *given, **named, train=False, mutable=[MAPS, STATES])
   return out, kept.get(MAPS, {}), kept.get(STATES, {})
 

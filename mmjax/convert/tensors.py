@@ -31,7 +31,7 @@ class Tensors(Mapping[str, np.ndarray]):
   """name -> array of one or several files, read-only; its bytes stay in the file until they are used."""
 
   def __init__(self, files: Iterable[Path]):
-    self.found: dict[str, tuple[np.memmap, int, np.dtype, tuple[int, ...]]] = {}
+    self.found: dict[str, tuple[np.ndarray, int, np.dtype, tuple[int, ...]]] = {}
     for file in files:
       header, start = read_header(file)
       data = np.memmap(file, np.uint8, 'r') if header else np.zeros(0, np.uint8)
@@ -130,7 +130,7 @@ def read_header(file: Path) -> tuple[dict[str, tuple[np.dtype, tuple[int, ...], 
 
 
 def write_tensors(file: Path, specs: Mapping[str, tuple[np.dtype, tuple[int, ...]]], parts: Iterable[np.ndarray]):
-  """Writes tensors one by one, each made when its turn has come. specs: name -> (dtype, shape), in the order of parts."""
+  """Writes tensors, each made when its turn has come. specs: name -> (dtype, shape), in the order of parts."""
   header, at = {}, 0
   for name, (dtype, shape) in specs.items():
     end = at + math.prod(shape) * dtype.itemsize

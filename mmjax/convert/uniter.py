@@ -8,8 +8,8 @@ import numpy as np
 import optax
 
 from mmjax.convert.models import example
-from mmjax.convert.names import Row, bert_layer, dense, embed, norm, to_theirs, vector
-from mmjax.convert.plan import Arrays, Config, Plan, Shapes, captured, number
+from mmjax.convert.names import Row, bert_layer, dense, embed, norm, vector
+from mmjax.convert.plan import Arrays, Config, Plan, Shapes, captured, learnt, number
 from mmjax.fusion.layers import ENTRY
 from mmjax.models.uniter import UNITER
 
@@ -80,10 +80,8 @@ def outputs(plan: Plan, variables: Mapping, given: Arrays) -> Arrays:
   compact = lambda x: jnp.take_along_axis(jnp.concatenate([x['t'], x['v']], 1), gather[..., None], 1)
   where = {'types': given.get('token_type_ids'), 'at': given.get('position_ids')}
 
-  def run(variables, regions, masked=None):
-    return captured(plan, variables, text, text_mask, regions, boxes, regions_mask, masked, **where)
-
-  out, _, states = run(variables, regions)
+  seen = lambda regions, masked=None: (text, text_mask, regions, boxes, regions_mask, masked)
+  out, _, states = captured(plan, variables, *seen(regions), **where)
   states = states['encoder']
   layers = [compact({s: states['group0'][s][n] for s in 'tv'}) for n in range(len(states['group0']['t']))]
   found = {f'all_layers.{n}': layer for n, layer in enumerate(layers)}
@@ -95,12 +93,12 @@ def outputs(plan: Plan, variables: Mapping, given: Arrays) -> Arrays:
   if 'answers' in out:
     found['answer_scores'] = out['answers']
 
-  def loss(params):
-    now = {**variables, 'params': params}
-    if plan.model.num_answers:
-      each = optax.sigmoid_binary_cross_entropy(run(now, regions)[0]['answers'], given['targets'])
+  def loss(run):
+    out = run(*seen(regions), **where)
+    if 'answers' in out:
+      each = optax.sigmoid_binary_cross_entropy(out['answers'], given['targets'])
       return each.mean(), {'loss_none': each}
-    out, hidden = run(now, regions)[0], run(now, given['img_feat_masked'], given['img_masks'] > 0)[0]
+    hidden = run(*seen(given['img_feat_masked'], given['img_masks'] > 0), **where)
     labels, chosen = given['txt_labels'], np.nonzero(given['img_mask_tgt'])
     at = np.nonzero(labels != -1)
     pick = lambda name: compact({'t': jnp.zeros((*text.shape, hidden[name].shape[-1])), 'v': hidden[name]})[chosen]
@@ -118,7 +116,4 @@ def outputs(plan: Plan, variables: Mapping, given: Arrays) -> Arrays:
     losses = {f'{name}_loss': each for name, (_, each) in parts.items()}
     return sum(each.mean() for each in losses.values()), scores | losses
 
-  if 'targets' in given:
-    (found['loss'], parts), grads = jax.value_and_grad(loss, has_aux=True)(variables['params'])
-    found |= parts | {f'grad::{name}': g for name, g in to_theirs(plan.rows, {'params': grads}).items()}
-  return found
+  return found | (learnt(plan, variables, loss) if 'targets' in given else {})

@@ -4,11 +4,10 @@ from collections.abc import Mapping
 
 import jax
 import optax
-from flax.core import FrozenDict
 
 from mmjax.convert.models import example
-from mmjax.convert.names import Row, bert_layer, dense, embed, feed_forward, norm, to_theirs, unused, vector
-from mmjax.convert.plan import Arrays, Config, Plan, Shapes, activation, captured, cross_entropy, number
+from mmjax.convert.names import Row, bert_layer, dense, embed, feed_forward, norm, unused, vector
+from mmjax.convert.plan import Arrays, Config, Plan, Shapes, activation, captured, cross_entropy, learnt, number
 from mmjax.errors import UserError
 from mmjax.models.vilbert import ViLBERT
 
@@ -19,7 +18,7 @@ def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
   heads = number(config, 'bi_num_attention_heads')
   shape = f'{heads}x{number(config, "bi_hidden_size") // heads}'
   groups = _groups(config)
-  sizes = lambda t, v: FrozenDict({'t': number(config, t), 'v': number(config, v)})
+  sizes = lambda t, v: {'t': number(config, t), 'v': number(config, v)}
   if number(config, 'fusion_method', 'mul') != 'mul':
     raise UserError(f"fusion_method: found {config['fusion_method']!r}, expected 'mul' (the pooled vectors' product)")
   model = ViLBERT(
@@ -96,8 +95,10 @@ def rows(config: Config, groups: list[list[list[Step]]]) -> list[Row]:
     *dense('pooler_t/project', 't_pooler.dense'),
     *dense('pooler_v/project', 'v_pooler.dense'),
   ]
-  layers = range(len(number(config, 'v_biattention_id')))
-  idle = [f'bert.encoder.c_layer.{n}.biOutput.q_dense{k}.{p}' for n in layers for k in (1, 2) for p in ('weight', 'bias')]
+  meetings = range(len(number(config, 'v_biattention_id')))
+  idle = [
+    f'bert.encoder.c_layer.{n}.biOutput.q_dense{k}.{p}' for n in meetings for k in (1, 2) for p in ('weight', 'bias')
+  ]
   return [row.below('', 'bert') for row in body] + heads('cls.imagePredictions.decoder') + unused(*idle)
 
 
@@ -149,8 +150,8 @@ def outputs(plan: Plan, variables: Mapping, given: Arrays) -> Arrays:
           else:
             found[f'attn_{kind}.{at}'] = read(f'{kind}<{kind}')
 
-  def loss(params):
-    out = plan.model.apply({**variables, 'params': params}, *called, train=False)
+  def loss(run):
+    out = run(*called)
     masked = given['image_label'] == 1
     theirs, ours = given['image_target'], out['objects'][:, 1:]  # the first region is the whole image
     if plan.config.get('predict_feature', False):
@@ -164,7 +165,4 @@ def outputs(plan: Plan, variables: Mapping, given: Arrays) -> Arrays:
     }
     return sum(parts.values()), {name: part[None] for name, part in parts.items()}
 
-  if 'masked_lm_labels' in given:
-    (found['loss'], parts), grads = jax.value_and_grad(loss, has_aux=True)(variables['params'])
-    found |= parts | {f'grad::{name}': g for name, g in to_theirs(plan.rows, {'params': grads}).items()}
-  return found
+  return found | (learnt(plan, variables, loss) if 'masked_lm_labels' in given else {})

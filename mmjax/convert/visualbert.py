@@ -8,8 +8,19 @@ import numpy as np
 import optax
 
 from mmjax.convert.models import example
-from mmjax.convert.names import Row, bert_layer, dense, embed, norm, to_theirs, unused, vector
-from mmjax.convert.plan import Arrays, Config, Plan, Shapes, activation, captured, cross_entropy, number, position_ids
+from mmjax.convert.names import Row, bert_layer, dense, embed, norm, unused, vector
+from mmjax.convert.plan import (
+  Arrays,
+  Config,
+  Plan,
+  Shapes,
+  activation,
+  captured,
+  cross_entropy,
+  learnt,
+  number,
+  position_ids,
+)
 from mmjax.fusion.layers import ENTRY
 from mmjax.models.visualbert import VisualBERT
 
@@ -109,7 +120,9 @@ def outputs(plan: Plan, variables: Mapping, given: Arrays) -> Arrays:
   model, authors = plan.model, 'visual_embeddings' in given
   given = {INPUTS.get(name, name) if authors else name: value for name, value in given.items()}
   lead = given['input_ids'].shape[:-1]  # [B], or [B, choices]
-  flat = {name: a.reshape(-1, *a.shape[len(lead) :]) if a.shape[: len(lead)] == lead else a for name, a in given.items()}
+  flat = {
+    name: a.reshape(-1, *a.shape[len(lead) :]) if a.shape[: len(lead)] == lead else a for name, a in given.items()
+  }
   text = flat['input_ids']
   mask = flat['attention_mask'] > 0 if 'attention_mask' in flat else np.ones(text.shape, bool)
   seen = flat['visual_attention_mask'] > 0 if 'visual_attention_mask' in flat else None
@@ -132,10 +145,8 @@ def outputs(plan: Plan, variables: Mapping, given: Arrays) -> Arrays:
   found |= {'last_hidden_state': hidden[-1], 'pooler_output': out['pooled'], 'pooled_output': out['pooled']}
   found |= _scores(model, out, flat, lead, authors)
   if 'labels' in given:
-    run = lambda params: model.apply({**variables, 'params': params}, *called, at, train=False)
-    loss = lambda params: _losses(_scores(model, run(params), flat, lead, authors), given, authors)
-    (found['loss'], parts), grads = jax.value_and_grad(loss, has_aux=True)(variables['params'])
-    found |= parts | {f'grad::{name}': g for name, g in to_theirs(plan.rows, {'params': grads}).items()}
+    loss = lambda run: _losses(_scores(model, run(*called, at), flat, lead, authors), given)
+    found |= learnt(plan, variables, loss)
   return found
 
 
@@ -158,7 +169,7 @@ def _scores(model: VisualBERT, out: Arrays, given: Arrays, lead: tuple, authors:
   return found
 
 
-def _losses(found: Arrays, given: Arrays, authors: bool) -> tuple[jax.Array, Arrays]:
+def _losses(found: Arrays, given: Arrays) -> tuple[jax.Array, Arrays]:
   """(the peer's loss, its parts)."""
   labels = given['labels']
   if 'seq_relationship_logits' in found and 'region_to_phrase_position' not in given:
@@ -166,7 +177,7 @@ def _losses(found: Arrays, given: Arrays, authors: bool) -> tuple[jax.Array, Arr
     parts = {'masked_lm_loss': cross_entropy(scores, labels)}
     if 'sentence_image_labels' in given:
       parts['next_sentence_loss'] = cross_entropy(found['seq_relationship_logits'], given['sentence_image_labels'])
-    return sum(parts.values()), parts
+    return jnp.asarray(sum(parts.values())), parts
   logits = found['logits']
   if np.issubdtype(labels.dtype, np.floating):
     return optax.losses.kl_divergence(jax.nn.log_softmax(logits), labels).sum() / len(labels), {}

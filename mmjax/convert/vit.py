@@ -2,11 +2,9 @@
 
 from collections.abc import Mapping
 
-import jax
-
 from mmjax.convert.models import example
-from mmjax.convert.names import Row, dense, norm, to_theirs
-from mmjax.convert.plan import Arrays, Config, Plan, Shapes, activation, captured, cross_entropy, number
+from mmjax.convert.names import Row, dense, norm
+from mmjax.convert.plan import Arrays, Config, Plan, Shapes, activation, captured, cross_entropy, learnt, number
 from mmjax.fusion.layers import ENTRY
 from mmjax.models.vit import ViT
 
@@ -63,10 +61,7 @@ def outputs(plan: Plan, variables: Mapping, given: Arrays) -> Arrays:
   names = {'v': 'last_hidden_state', 'pooled': 'pooler_output', 'answers': 'logits'}
   found |= {names[name]: value for name, value in out.items()}
 
-  def loss(params):
-    return cross_entropy(plan.model.apply({'params': params}, image, train=False)['answers'], given['labels'])
+  def loss(run):
+    return cross_entropy(run(image)['answers'], given['labels']), {}
 
-  if 'labels' in given:
-    found['loss'], grads = jax.value_and_grad(loss)(variables['params'])
-    found |= {f'grad::{name}': g for name, g in to_theirs(plan.rows, {'params': grads}).items()}
-  return found
+  return found | (learnt(plan, variables, loss) if 'labels' in given else {})

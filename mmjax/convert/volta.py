@@ -9,8 +9,8 @@ import optax
 
 from mmjax.convert import vilbert
 from mmjax.convert.models import example
-from mmjax.convert.names import Row, dense, embed, norm, to_theirs
-from mmjax.convert.plan import Arrays, Config, Plan, Shapes, activation, captured, cross_entropy, number
+from mmjax.convert.names import Row, dense, embed, norm
+from mmjax.convert.plan import Arrays, Config, Plan, Shapes, activation, captured, cross_entropy, learnt, number
 from mmjax.errors import UserError
 from mmjax.fusion.layers import ENTRY
 from mmjax.models.volta import VOLTA
@@ -75,7 +75,9 @@ def steps(config: Config) -> list[Step]:
     reads = {s: ''.join(source for source in 'tv' if n in edges[s][source]) for s in 'tv'}
     readers, fed = [s for s in 'tv' if reads[s]], [s for s in 'tv' if n in ffn[s]]
     if bool(readers) == bool(fed):
-      raise UserError(f'config.json: sub-layer {n} is found {len(readers)} times as attention, {len(fed)} as feed-forward')
+      raise UserError(
+        f'config.json: sub-layer {n} is found {len(readers)} times as attention, {len(fed)} as feed-forward'
+      )
     tied = n in shared and len(readers or fed) == 2
     word = ' tied' * tied
     before = found[-1] if found else None
@@ -147,7 +149,9 @@ def _layers(groups: list[list[list[Step]]]) -> tuple[list[Row], dict[str, str]]:
             own += norm(f'{owner}/norm', f'attention_output.{v}LayerNorm')
           rows += [r.layers(f'encoder/group{g}', 'bert.encoder.layer.{n}', attention) for r in own]
         if step.feed_forward >= 0 and (s == 'tied' or s in step.reads):
-          own = dense(f'{owner}/ffn/expand', f'intermediate.{v}dense') + dense(f'{owner}/ffn/project', f'output.{v}dense')
+          own = dense(f'{owner}/ffn/expand', f'intermediate.{v}dense') + dense(
+            f'{owner}/ffn/project', f'output.{v}dense'
+          )
           own += norm(f'{owner}/ffn_norm', f'output.{v}LayerNorm')
           rows += [r.layers(f'encoder/group{g}', 'bert.encoder.layer.{n}', fed) for r in own]
   for row in rows:
@@ -241,8 +245,8 @@ def outputs(plan: Plan, variables: Mapping, given: Arrays) -> Arrays:
             found[f'attn_{s}.{step.attention}.{"intra" if s == source else "inter"}_attn'] = part
             at += length[source]
 
-  def loss(params):
-    out = plan.model.apply({**variables, 'params': params}, *called, train=False)
+  def loss(run):
+    out = run(*called)
     masked = given['image_label'] == 1
     whole = 1 if plan.config.get('add_global_imgfeat') else 0  # that region is left out
     first = plan.config.get('add_global_imgfeat') == 'first'
@@ -255,7 +259,4 @@ def outputs(plan: Plan, variables: Mapping, given: Arrays) -> Arrays:
     }
     return sum(parts.values()), {name: part[None] for name, part in parts.items()}
 
-  if 'masked_lm_labels' in given:
-    (found['loss'], parts), grads = jax.value_and_grad(loss, has_aux=True)(variables['params'])
-    found |= parts | {f'grad::{name}': g for name, g in to_theirs(plan.rows, {'params': grads}).items()}
-  return found
+  return found | (learnt(plan, variables, loss) if 'masked_lm_labels' in given else {})

@@ -85,7 +85,7 @@ class PatchEmbed(nn.Module):
     x = nn.Conv(self.width, patch, patch, 'VALID', use_bias=self.bias, kernel_init=init, name='project')(image)
     first = jnp.broadcast_to(self.param('token', init, (self.width,)), (len(x), 1, self.width))
     position = self.param('position', init, (1 + self.grid[0] * self.grid[1], self.width))
-    position = jnp.concatenate([position[:1], bicubic(position[1:], self.grid, x.shape[1:3])])
+    position = jnp.concatenate([position[:1], bicubic(position[1:], self.grid, (x.shape[1], x.shape[2]))])
     return jnp.concatenate([first, rearrange(x, 'B y x D -> B (y x) D')], 1) + position
 
 

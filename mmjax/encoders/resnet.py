@@ -45,7 +45,7 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-  """image [B,h,w,3] float -> [B,h/32,w/32,32 width]. blocks: bottlenecks of the four stages. 'batch_stats' is mutable."""
+  """image [B,h,w,3] float -> [B,h/32,w/32,32 width]. blocks: bottlenecks of the four stages. Changes 'batch_stats'."""
 
   blocks: tuple[int, ...]
   width: int = 64

@@ -20,7 +20,9 @@ Streams = dict[str, jax.Array]
 PerStream = int | Mapping[str, int]
 
 MAPS = 'attention'  # collection of attention maps: apply(..., mutable=[MAPS]) captures them
-STATES = 'states'  # collection of the streams after each layer, and of what each sub-layer's attention and feed-forward made
+STATES = (
+  'states'  # collection of the streams after each layer, and of what each sub-layer's attention and feed-forward made
+)
 ENTRY = 'entry'  # ... and, under this name, before the first
 
 

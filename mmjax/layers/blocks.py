@@ -60,7 +60,7 @@ class Pooler(nn.Module):
 
 
 class Transform(nn.Module):
-  """Dense, activation, layer norm (where `norm`): what BERT puts before its word classifier. [..., D] -> [..., width]."""
+  """Dense, activation and, where `norm`, layer norm: before BERT's word classifier. [..., D] -> [..., width]."""
 
   width: int
   eps: float = 1e-12

@@ -1,6 +1,7 @@
-"""BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding (Devlin et al. 2019, arXiv:1810.04805).
+"""BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding.
 
-The text encoder that LXMERT, VisualBERT, ViLBERT, UNITER and BLIP descend from. Sizes default to BERT-base (section 3).
+Devlin et al. 2019, arXiv:1810.04805. The text encoder that LXMERT, VisualBERT, ViLBERT, UNITER and BLIP descend from.
+Sizes default to BERT-base (section 3).
 
 B texts, L words, D width, V vocabulary.
 
@@ -20,8 +21,8 @@ class BERT(nn.Module):
   """text [B,L] int, text_mask [B,L] bool (all where not given), types [B,L] int: 0 or 1, the first or second sentence.
 
   at [1|B,L] int: the words' positions, 0 1 2 ... where not given.
-  Returns 't' [B,L,D], with pooler=True 'pooled' [B,D], and with pretrain=True the scores of section 3.1: 'words' [B,L,V]
-  and 'next' [B,2] (0: the second sentence follows the first). Scores are logits.
+  Returns 't' [B,L,D], with pooler=True 'pooled' [B,D], and with pretrain=True the scores of section 3.1, which are
+  logits: 'words' [B,L,V] and 'next' [B,2] (0: the second sentence follows the first).
   """
 
   vocab: int = 30522

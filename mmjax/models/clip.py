@@ -89,8 +89,8 @@ class ImageTower(nn.Module):
   @nn.compact
   def __call__(self, image: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
     if self.blocks:
-      grid = ResNet(self.blocks, self.width, name='resnet')(image, train=train)
-      return grid, AttentionPool((self.image // 32) ** 2, self.heads, self.out, name='pool')(grid)
+      cells = ResNet(self.blocks, self.width, name='resnet')(image, train=train)
+      return cells, AttentionPool((self.image // 32) ** 2, self.heads, self.out, name='pool')(cells)
     norm = lambda name: nn.LayerNorm(epsilon=self.eps, name=name)
     grid = (self.image // self.patch, self.image // self.patch)
     x = norm('first_norm')(PatchEmbed(self.width, self.patch, grid, bias=False, name='patches')(image))

@@ -22,9 +22,9 @@ from mmjax.fusion.layers import FusionStack, per_stream
 from mmjax.layers.blocks import Pooler, Transform
 from mmjax.layers.embed import TextEmbed
 
-WIDTH = FrozenDict({'t': 768, 'v': 1024})
-HEADS = FrozenDict({'t': 12, 'v': 8})
-MLP = FrozenDict({'t': 3072, 'v': 1024})
+WIDTH: Mapping[str, int] = FrozenDict({'t': 768, 'v': 1024})
+HEADS: Mapping[str, int] = FrozenDict({'t': 12, 'v': 8})
+MLP: Mapping[str, int] = FrozenDict({'t': 3072, 'v': 1024})
 
 
 class PlacedRegions(nn.Module):
@@ -46,10 +46,10 @@ class ViLBERT(nn.Module):
   """text [B,L] int, text_mask [B,L] bool, regions [B,R,F] float, boxes [B,R,5] float: x1 y1 x2 y2 and area, in 0..1.
 
   Returns 't' [B,L,Dt], 'v' [B,R,Dv], their poolers' 'pooled_t' and 'pooled_v' [B,pooled], 'pooled' (their product) and,
-  all of them logits: where num_answers is not 0, 'answers' [B,A] (section 3.2, VQA); with pretrain=True 'words' [B,L,V],
-  'matched' [B,2] (0: text and image belong together) and 'objects' [B,R,O]; with grounding=True 'grounding' [B,R]: how
-  well each region fits the expression; with retrieval=True 'alignment' [B]: how well text and image fit, by which
-  captions (retrieval) and choices (VCR) are ranked.
+  all of them logits: where num_answers is not 0, 'answers' [B,A] (section 3.2, VQA); with pretrain=True 'words'
+  [B,L,V], 'matched' [B,2] (0: text and image belong together) and 'objects' [B,R,O]; with grounding=True 'grounding'
+  [B,R]: how well each region fits the expression; with retrieval=True 'alignment' [B]: how well text and image fit, by
+  which captions (retrieval) and choices (VCR) are ranked.
   """
 
   num_answers: int = 0

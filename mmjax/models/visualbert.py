@@ -193,11 +193,12 @@ class VisualBERT(nn.Module):
         read = jnp.take_along_axis(x['t'], last[:, None, None], 1)[:, 0]
       read = nn.Dropout(self.dropout, deterministic=not train)(read)
       out['answers'] = nn.Dense(self.num_answers, kernel_init=kernel_init, name='answer_score')(read)
-    both = jnp.concatenate([x['t'], x['v']], 1) if self.pretrain or self.grounding else None
+    if self.pretrain or self.grounding:
+      both = jnp.concatenate([x['t'], x['v']], 1)
     if self.pretrain:
-      bias = self.param('word_bias', nn.initializers.zeros, (self.vocab,))
+      word_bias = self.param('word_bias', nn.initializers.zeros, (self.vocab,))
       transform = Transform(self.width, self.eps, self.activation, self.init_std, name='masked_word')
-      out['words'] = embed.word.attend(transform(both)) + bias
+      out['words'] = embed.word.attend(transform(both)) + word_bias
       out['matched'] = nn.Dense(2, kernel_init=kernel_init, name='matched')(out['pooled'])
     if self.grounding:
       size = self.width // per_stream(self.heads, 't', 'heads')

@@ -123,20 +123,19 @@ class VOLTA(nn.Module):
       hint = nearest(self.embedding, EMBEDDINGS)
       raise UserError(f'embedding: found {self.embedding!r}, expected one of {tuple(EMBEDDINGS)}{hint}')
     width = {s: per_stream(self.width, s, 'width') for s in 'tv'}
-    tail = {'eps': self.eps, 'dropout': self.dropout, 'init_std': self.init_std}
-    sizes = (self.vocab, self.positions)
+    same = {'eps': self.eps, 'dropout': self.dropout, 'init_std': self.init_std}
+    makes = lambda kind, name, **own: partial(kind, **same, **own, name=name)
+    sizes, words = (self.vocab, self.positions), {'word_padding': self.word_padding}
     if self.embedding == 'visualbert':
-      both = VisualEmbed(*sizes, self.types, width['t'], word_padding=self.word_padding, region_padding=0, **tail, name='embed')
+      both = makes(VisualEmbed, 'embed', region_padding=0, **words)(*sizes, self.types, width['t'])
       return both(text, regions, None, types, train=train), both.word
     if self.embedding == 'vl-bert':
-      both = VLEmbed(
-        *sizes, width['t'], self.coordinates, self.types, word_padding=self.word_padding, batch_end=True, **tail, name='embed'
-      )
+      both = makes(VLEmbed, 'embed', batch_end=True, **words)(*sizes, width['t'], self.coordinates, self.types)
       return both(text, regions, boxes, types, train=train), both.word
-    words = TextEmbed(*sizes, self.types, width['t'], word_padding=self.word_padding, **tail, name='text')
-    t = words(text, types, train=train)
+    read = makes(TextEmbed, 'text', **words)(*sizes, self.types, width['t'])
+    t = read(text, types, train=train)
     if self.embedding == 'uniter':
-      places = uniter.RegionEmbed(width['v'], can_mask=False, **tail, name='regions')
-      return {'t': t, 'v': places(regions, boxes, words.type(jnp.ones((), int)), train=train)}, words.word
+      places = makes(uniter.RegionEmbed, 'regions', can_mask=False)(width['v'])
+      return {'t': t, 'v': places(regions, boxes, read.type(jnp.ones((), int)), train=train)}, read.word
     kind = LXMERTRegions if self.embedding == 'lxmert' else vilbert.PlacedRegions
-    return {'t': t, 'v': kind(width['v'], **tail, name='regions')(regions, boxes, train=train)}, words.word
+    return {'t': t, 'v': makes(kind, 'regions')(width['v'])(regions, boxes, train=train)}, read.word

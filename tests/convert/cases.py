@@ -1,6 +1,6 @@
 """Runs every stored case of the published code: the table of docs/parity.md.
 
-  python -m tests.convert.cases
+python -m tests.convert.cases
 """
 
 from pathlib import Path

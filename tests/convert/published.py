@@ -23,7 +23,9 @@ VOLTA = BERT | {
 
 def sublayers(tt=(), tv=(), vt=(), vv=(), t_ff=(), v_ff=(), shared=()):
   """Sub-layers as VOLTA's configs list them."""
-  attention = {f'{edge}_attn_sublayers': list(n) for edge, n in zip(('tt', 'tv', 'vt', 'vv'), (tt, tv, vt, vv), strict=True)}
+  attention = {
+    f'{edge}_attn_sublayers': list(n) for edge, n in zip(('tt', 'tv', 'vt', 'vv'), (tt, tv, vt, vv), strict=True)
+  }
   return attention | {'t_ff_sublayers': list(t_ff), 'v_ff_sublayers': list(v_ff), 'shared_sublayers': list(shared)}
 
 
@@ -44,7 +46,7 @@ CONFIGS = {
   'visualbert-vqa': VISUALBERT | {'architectures': ['VisualBertForQuestionAnswering']},
   'visualbert-vqa-coco-pre': VISUALBERT | {'architectures': ['VisualBertForPreTraining']},
   'uclanlp_visualbert_pretraining': VISUALBERT | {'training_head_type': 'pretraining'},
-  'clip-vit-base-patch32': {'architectures': ['CLIPModel'], 'projection_dim': 512, 'text_config': {}, 'vision_config': {}},
+  'clip-vit-base-patch32': {'architectures': ['CLIPModel'], 'text_config': {}, 'vision_config': {}},
   'openai_clip_vit_b32': {},
   'openai_clip_rn50': {},
   'uniter-base_pretraining': BERT | {'vocab_size': 28996},

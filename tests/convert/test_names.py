@@ -11,7 +11,6 @@ from mmjax.errors import UserError
 from tests.convert import published
 
 
-
 def plan_of(name):
   return families.plan(published.CONFIGS[name], {n: t.shape for n, t in published.tensors(name).items()}, name)
 
@@ -145,7 +144,9 @@ def test_names_and_layouts_by_hand(params, tensors):
     **{f'x.layer.{n}.self.query.bias': (2,) for n in range(3)},
   }  # fmt: skip
   np.testing.assert_array_equal(tensors['x.fc.weight'], params['params']['a']['kernel'].T)
-  np.testing.assert_array_equal(tensors['x.words.weight'], params['params']['table']['embedding'])  # a table is not transposed
+  np.testing.assert_array_equal(
+    tensors['x.words.weight'], params['params']['table']['embedding']
+  )  # a table is not transposed
   np.testing.assert_array_equal(
     tensors['x.layer.1.self.query.weight'], params['params']['group0']['sub0_t']['query']['kernel'][1].T
   )

@@ -87,7 +87,13 @@ def test_views_of_a_storage_by_offset_and_stride(tmp_path, torch, layout):
            'number': tensor(7, (), ()), 'none': tensor(12, (0, 3), (3, 1)), 'step': 3}  # fmt: skip
   found = open_pickle(layout(tmp_path / 'a.pth', {'state_dict': value, 'epoch': 4}, {'0': NUMBERS}))
   square = NUMBERS.reshape(3, 4)
-  expected = {'whole': square, 'turned': square.T, 'part': NUMBERS[[5, 9]], 'number': NUMBERS[7], 'none': np.zeros((0, 3))}
+  expected = {
+    'whole': square,
+    'turned': square.T,
+    'part': NUMBERS[[5, 9]],
+    'number': NUMBERS[7],
+    'none': np.zeros((0, 3)),
+  }
   assert set(found) == set(expected)
   for name, a in expected.items():
     np.testing.assert_array_equal(found[name], a)
@@ -100,7 +106,7 @@ class Evil:
 
 @pytest.mark.parametrize('layout', [zipped, legacy])
 def test_what_is_no_tensor_is_refused_and_does_not_run(tmp_path, torch, capsys, layout):
-  with pytest.raises(UserError, match='it asks for (__builtin__|builtins).print, which is no part of a tensor'):
+  with pytest.raises(UserError, match=r'it asks for (__builtin__|builtins)\.print, which is no part of a tensor'):
     open_pickle(layout(tmp_path / 'a.pth', {'a': Evil()}, {}))
   assert capsys.readouterr().out == ''
 
@@ -143,12 +149,12 @@ def test_a_folder_with_a_pickle_is_read_when_that_is_allowed(tmp_path, torch, mo
   (folder / 'model.safetensors').unlink()
   zipped(folder / 'pytorch_model.bin', value, storages)
   monkeypatch.undo()  # einops would take the names for torch itself
-  with pytest.raises(UserError, match='a pickle, which can run any program .*--allow-pickle'):
+  with pytest.raises(UserError, match=r'a pickle, which can run any program .*--allow-pickle'):
     load(folder)
   given, expected = load(folder, allow_pickle=True)[1], load(FOLDER / 'bert_model')[1]
   for name, a in flatten(expected).items():
     np.testing.assert_array_equal(flatten(given)[name], a)
   shutil.copy(folder / 'pytorch_model.bin', folder / 'second.bin')
-  with pytest.raises(UserError, match='found pytorch_model.bin, second.bin, expected one; name the file'):
+  with pytest.raises(UserError, match=r'found pytorch_model\.bin, second\.bin, expected one; name the file'):
     load(folder, allow_pickle=True)
   assert json.loads((folder / 'config.json').read_text())  # and it is still whole
