@@ -23,7 +23,7 @@ ASIDE = {  # what stands beside the floors -> what of mmjax it may import beside
   'data': BASE,
   'metrics': BASE,
   'report': BASE,
-  'convert': BASE | {'layers', 'encoders', 'fusion', 'models'},
+  'convert': BASE | {'layers', 'encoders', 'fusion', 'models', 'objectives', 'cli'},
 }
 TOGETHER = {'layers', 'fusion', 'models'} | set(ASIDE)  # folders whose files may import one another
 
