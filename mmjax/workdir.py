@@ -6,10 +6,11 @@ import fcntl
 import json
 import os
 import pathlib
+import shutil
 import socket
 import threading
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 from mmjax.errors import UserError
 
@@ -27,25 +28,49 @@ def naming(path: str | os.PathLike) -> Iterator[None]:
     raise OSError(error.errno, error.strerror, str(path)) from error
 
 
-def write_atomic(path: str | os.PathLike, content: str | bytes) -> None:
-  """Writes a file so that a reader, or a crash, meets the old content or the new one and never a part.
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
+  """A file to write, so that a reader, or a crash, meets the old content of path or the new one and never a part.
 
-  path: str or Path in a folder that exists; content: str (written as UTF-8) or bytes.
-  Raises OSError that names the path; the temporary file beside it is removed then.
+  path: str or Path in a folder that exists. Raises OSError that names it; the temporary file beside it is removed then.
   """
   path = pathlib.Path(path)
-  data = content.encode() if isinstance(content, str) else content
   temporary = path.with_name(f'.{path.name}.{os.getpid()}.{threading.get_ident()}.tmp')
   with naming(path):
     try:
       with open(temporary, 'wb') as file:
-        file.write(data)
+        yield file
         file.flush()
         os.fsync(file.fileno())
       os.replace(temporary, path)
     except BaseException:
       temporary.unlink(missing_ok=True)
       raise
+
+
+def write_atomic(path: str | os.PathLike, content: str | bytes) -> None:
+  """Writes a file by way of `replacing`. content: str (written as UTF-8) or bytes."""
+  with replacing(path) as file:
+    file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextlib.contextmanager
+def making(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+  """A folder to fill, which takes its name when all is written and is removed when something fails.
+
+  Raises UserError where there is a file of that name, or a folder that is not empty.
+  """
+  path = pathlib.Path(path).expanduser().absolute()
+  if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    raise UserError(f'{path}: is there already, expected a new or an empty folder')
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+  try:
+    temporary.mkdir()
+    yield temporary
+    os.replace(temporary, path)
+  finally:
+    shutil.rmtree(temporary, ignore_errors=True)
 
 
 def open_workdir(path: str | os.PathLike, config: Mapping[str, Any], *, fresh: bool = True) -> pathlib.Path:
@@ -65,6 +90,8 @@ def open_workdir(path: str | os.PathLike, config: Mapping[str, Any], *, fresh: b
   try:
     path.mkdir(parents=True, exist_ok=True)
     path = path.resolve()
+    if not (path / 'config.json').exists() and any(file.name != '.lock' for file in path.iterdir()):
+      raise UserError(f'workdir {path} is a folder of something else; expected a new or an empty one, or that of a run')
     _lock(path)
     _keep_config(path / 'config.json', config)
   except FileExistsError as error:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from mmjax.errors import UserError, nearest
 
 MASKING = ('replace', 'add')
+LOWEST = jnp.finfo(jnp.float32).min  # the score of what may not be read
 
 
 def attend(
@@ -43,7 +44,7 @@ def attend(
     if mask.dtype != bool:
       raise UserError(f'mask: found dtype {mask.dtype}, expected bool (True = may be read)')
     if masking == 'replace':
-      scores_BHQK = jnp.where(mask[:, None], scores_BHQK, jnp.finfo(jnp.float32).min)
+      scores_BHQK = jnp.where(mask[:, None], scores_BHQK, LOWEST)
     else:
       scores_BHQK += jnp.where(mask[:, None], 0.0, -10000.0)
   weights_BHQK = jax.nn.softmax(scores_BHQK)
