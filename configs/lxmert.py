@@ -67,7 +67,8 @@ def get_config(variant: str = 'sort_of_clevr') -> ConfigDict:
   c.parallel = ConfigDict()
   c.parallel.how = 'jit'  # or 'pmap'
 
-  if variant == 'sort_of_clevr':
+  if variant in ('sort_of_clevr', 'tiny'):
+    c.place = 5.0  # 20 drowns the crops in LXMERT's layer norm: one seed found colour and shape 1,500 steps later
     c.optim.steps = 5000
   if variant in ('as_published', 'base'):
     c.model.geometry = False

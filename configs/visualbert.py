@@ -22,7 +22,7 @@ def get_config(variant: str = 'sort_of_clevr') -> ConfigDict:
   c.model.schedule = '4*[t<tv v<tv tied]'  # the paper's 12 layers made small
   c.model.answer_from = 'last'
   if variant in ('sort_of_clevr', 'tiny'):
-    c.optim.lr = 1.5e-3
+    c.optim.lr, c.place = 1.5e-3, 20.0
   if variant == 'sort_of_clevr':
     c.optim.steps = 4000
   if variant == 'base':  # the authors' configs/vqa/fine-tune.json
