@@ -51,7 +51,8 @@ def run(c, args, build=build) -> None:
   task, model = build(c)
   launch = train.Launch(c.parallel.how, c.data.images, c.optim.micro_batches)
   rate = optim.schedule(c.optim.schedule, c.optim.lr, c.optim.steps, c.optim.warmup)
-  tx = optim.build(c.optim.name, rate, clip=c.optim.clip, decay=c.optim.decay, b2=c.optim.b2, eps=c.optim.eps)
+  how = {key: c.optim[key] for key in ('clip', 'decay', 'decay_on', 'b2', 'eps')}
+  tx = optim.build(c.optim.name, rate, **how)
   parts: dict[str, Any] = dict(
     forward=train.forward_of(model), objective=task_of.objective(c.objective, task), augment=task_of.augment(task)
   )
