@@ -54,6 +54,7 @@ def get_config(variant: str = 'sort_of_clevr') -> ConfigDict:
   c.optim.warmup = 500
   c.optim.clip = 1.0  # of the global norm
   c.optim.decay = 0.01
+  c.optim.decay_on = 'kernels'  # 'all': biases and norms too
   c.optim.b2 = 0.98
   c.optim.eps = 1e-8
   c.optim.micro_batches = 1
@@ -67,7 +68,8 @@ def get_config(variant: str = 'sort_of_clevr') -> ConfigDict:
   c.parallel = ConfigDict()
   c.parallel.how = 'jit'  # or 'pmap'
 
-  if variant == 'sort_of_clevr':
+  if variant in ('sort_of_clevr', 'tiny'):
+    c.place = 5.0  # 20 drowns the crops in LXMERT's layer norm: one seed found colour and shape 1,500 steps later
     c.optim.steps = 5000
   if variant in ('as_published', 'base'):
     c.model.geometry = False
@@ -90,7 +92,7 @@ def get_config(variant: str = 'sort_of_clevr') -> ConfigDict:
     c.place = 0.0
     c.objective = 'soft_answers'
     c.optim.name, c.optim.lr, c.optim.schedule, c.optim.clip = 'bert_adam', 5e-5, 'linear', 5.0
-    c.optim.b2, c.optim.eps = 0.999, 1e-6
+    c.optim.b2, c.optim.eps, c.optim.decay_on = 0.999, 1e-6, 'all'
     c.optim.steps = 4 * 443_757 // 32  # 4 epochs of VQA v2's training questions (the authors add most of validation)
     c.optim.warmup = c.optim.steps // 10
   elif variant == 'tiny':

@@ -11,6 +11,8 @@ import json
 import sys
 from pathlib import Path
 
+from experiments.showing import kept_systems
+from mmjax import cli
 from mmjax.cli import ROOT
 from mmjax.errors import UserError
 from mmjax.workdir import flatten, write_atomic
@@ -23,10 +25,12 @@ def read(run: Path) -> tuple[dict, dict]:
   try:
     config = json.loads((run / 'config.json').read_text())
     rows = [json.loads(line) for line in (run / 'metrics.jsonl').read_text().splitlines()]
-  except OSError as error:
-    raise UserError(f'{error.filename}: {error.strerror}') from error
+  except ValueError as error:
+    raise UserError(f'{run}: config.json or metrics.jsonl cannot be read ({error})') from error
   if not rows or rows[-1]['split'] != 'final':
     raise UserError(f'{run}: the run is not finished (metrics.jsonl has no final line)')
+  if 'accuracy' not in rows[-2]:
+    raise UserError(f'{run}: a run of pre-training, which has no accuracy to be kept')
   test = [row for row in rows if row['split'].startswith('test')][-1]
   minutes = (rows[-1]['time'] - rows[0]['time']) / 60
   scores = {name: round(value, 5) for name, value in test.items() if name.startswith('accuracy')}
@@ -41,33 +45,44 @@ def read(run: Path) -> tuple[dict, dict]:
   }
 
 
-def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('runs', nargs='+', type=Path)
-  parser.add_argument('--command', required=True, help='what made them, without --workdir and --config.seed')
-  args = parser.parse_args()
-  try:
-    configs, seeds = zip(*map(read, args.runs), strict=True)
-    first = flatten(configs[0])
-    for run, config in zip(args.runs, configs, strict=True):
-      other = flatten(config)
-      keys = {key for key in first | other if first.get(key) != other.get(key)} - SEED
-      if keys:
-        raise UserError(f'{run}: differs from {args.runs[0]} in {", ".join(sorted(keys))}, expected the seed alone')
-  except UserError as error:
-    print(f'error: {error}', file=sys.stderr)
-    sys.exit(2)
+def keep(runs: list[Path], command: str) -> None:
+  configs, seeds = zip(*map(read, runs), strict=True)
+  first = flatten(configs[0])
+  for run, config in zip(runs, configs, strict=True):
+    other = flatten(config)
+    keys = {key for key in first | other if first.get(key) != other.get(key)} - SEED
+    if keys:
+      raise UserError(f'{run}: differs from {runs[0]} in {", ".join(sorted(keys))}, expected the seed alone')
+  numbers = [seed['seed'] for seed in seeds]
+  for number in numbers:
+    if numbers.count(number) > 1:
+      raise UserError(f'seed {number} stands twice among the runs, expected each once')
   system = seeds[0]['system']
-  file = ROOT / 'results' / f'{configs[0]["data"]["name"]}.json'
-  systems = [s for s in json.loads(file.read_text())['systems'] if s['system'] != system]
+  name = configs[0]['data']['name']
+  systems = [s for s in kept_systems(name) if s['system'] != system]
   systems.append({
     'system': system,
-    'command': args.command,
+    'command': command,
     'seeds': sorted(seeds, key=lambda seed: seed['seed']),
     'config': configs[0],
   })  # fmt: skip
+  file = ROOT / 'results' / f'{name}.json'
   write_atomic(file, json.dumps({'systems': sorted(systems, key=lambda s: s['system'])}, indent=1) + '\n')
   print(f'kept {len(seeds)} seeds of {system} in {file}')
+
+
+def main() -> None:
+  parser = cli.Parser(
+    prog='python -m experiments.keep', description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument('runs', nargs='+', type=Path)
+  parser.add_argument('--command', required=True, help='what made them, without --workdir and --config.seed')
+
+  def run():
+    args = parser.parse_args()
+    keep(args.runs, args.command)
+
+  sys.exit(cli.exit_code(run))
 
 
 if __name__ == '__main__':

@@ -7,7 +7,11 @@ command goes on where an interrupted run stopped.
 from mmjax import cli
 
 CONFIG = 'configs/lxmert.py:sort_of_clevr'
-FLAGS = {'image': ('', 'mode predict: an image file'), 'question': ('', 'mode predict: what to ask about it')}
+FLAGS = {
+  'image': ('', 'mode predict: an image file'),
+  'question': ('', 'mode predict: what to ask about it'),
+  'checkpoint': ('latest', 'modes eval and predict: latest, or best on the validation split'),
+}
 
 if __name__ == '__main__':
   cli.check(config=CONFIG, flags=FLAGS, doc=__doc__)  # a misspelt flag is said before the slow imports
@@ -40,12 +44,15 @@ def build(c) -> tuple[task_of.Task, Answering]:
 
 def run(c, args, build=build) -> None:
   began = time.time()
+  task_of.check(c.to_dict())
+  showing.check(c.data.name, args)
   runs.keep_compiled()
   runs.keep_memory()
   task, model = build(c)
   launch = train.Launch(c.parallel.how, c.data.images, c.optim.micro_batches)
   rate = optim.schedule(c.optim.schedule, c.optim.lr, c.optim.steps, c.optim.warmup)
-  tx = optim.build(c.optim.name, rate, clip=c.optim.clip, decay=c.optim.decay, b2=c.optim.b2, eps=c.optim.eps)
+  how = {key: c.optim[key] for key in ('clip', 'decay', 'decay_on', 'b2', 'eps')}
+  tx = optim.build(c.optim.name, rate, **how)
   parts: dict[str, Any] = dict(
     forward=train.forward_of(model), objective=task_of.objective(c.objective, task), augment=task_of.augment(task)
   )
@@ -53,21 +60,21 @@ def run(c, args, build=build) -> None:
   eval_step = launch.compile_eval(functools.partial(train.eval_step, **parts))
   state: train.State = launch.place(train.init(task_of.fresh_variables(model, task, c.seed), tx))
   evaluate = lambda split: task_of.evaluate(task, split, eval_step, state.variables, launch, c.eval.images)
-  batches_from = lambda first: train_batches(
-    task.splits['train'], task.encode, images=c.data.images, seed=c.seed, start=first * c.data.images
+  batches_from = lambda example: train_batches(
+    task.splits['train'], task.encode, images=c.data.images, seed=c.seed, start=example
   )
   key, steps = launch.place(jax.random.key(c.seed + 1)), c.optim.steps
   workdir = open_workdir(args.workdir, c.to_dict(), fresh=args.mode == 'train')
 
-  with Checkpoints(workdir) as checkpoints, cli.Signals() as signals:
-    state, _, start = checkpoints.restore(state) or (state, {}, 0)
+  with Checkpoints(workdir) as checkpoints:
+    state, start, example = runs.resumed(checkpoints, state, fresh=args.mode == 'train', best=args.checkpoint == 'best')
     if args.mode == 'predict':
-      return showing.predict(task, model, state.variables, args, start)
+      return showing.predict(task, model, state.variables, args, start, workdir)
     if args.mode == 'train':
       questions = c.data.images * task.questions  # a step
       with Logger(workdir, total=steps, start=start, batch=questions) as log:
         log.say(f'{parameter_table(state.params)}\n{device_line()}' + f'\ngoing on from step {start:,}' * (start > 0))
-        with prefetch(batches_from(start), launch.put) as batches:
+        with prefetch(batches_from(example), launch.put) as batches, cli.Signals() as signals:
           window = runs.Window(questions)
           for done in range(start + 1, steps + 1):
             state, sums = step(state, next(batches), key)
@@ -76,10 +83,12 @@ def run(c, args, build=build) -> None:
             if done % c.log.every == 0 or done == steps:
               log.write(done, 'train', task_of.named(window.close(batches.waited), task) | {'lr': rate(done - 1)})
             if done % c.eval.every == 0 or done == steps or signals.term:
-              runs.stop_if_not_finite(state, lambda at: next(batches_from(at)), workdir)
-              scores = evaluate('validation')
-              log.write(done, 'validation', scores)
-              checkpoints.save(done, state, {'example': done * c.data.images}, scores)
+              runs.stop_if_not_finite(state, lambda at: next(batches_from(at * c.data.images)), workdir)
+              with runs.aside(window, log):
+                scores = evaluate('validation')
+                log.write(done, 'validation', scores)
+                rank = {'accuracy': scores.get('accuracy', -scores['loss'])}  # pre-training: no one accuracy
+                checkpoints.save(done, state, {'example': done * c.data.images}, rank)
             if signals.term:
               checkpoints.wait()
               raise cli.Preempted(f'saved step {done:,} of {steps:,} in {workdir}; the same command goes on from there')

@@ -5,6 +5,7 @@ L text, R regions, H heads.
 
 import functools
 import json
+import shlex
 import sys
 import time
 from collections.abc import Mapping
@@ -61,30 +62,46 @@ NOTES = {
     'Sort-of-CLEVR has no canonical files: every paper draws its own. Numbers are not comparable to the last digit.',
     'The published systems read pixels; a run in the setting "regions" is given the objects (their crops and boxes).',
     'The reimplementation lets an object be its own nearest neighbour in 7 % of cases, and tests with dropout on.',
-    'On 200 images the standard error alone is about 0.5 points at 95 %.',
+    'On the 200-image test the standard error of an accuracy of 95 % is about 0.5 points.',
   ),
   'easy_vqa': ('The majority answer knows the question only; most yes/no answers follow from the sentence.',),
 }
+
+
+def check(name: str, args) -> None:
+  """What would fail at the end of a run only. Raises UserError for kept results and flags that cannot be used."""
+  kept_systems(name)
+  if args.checkpoint not in ('latest', 'best'):
+    raise UserError(f"--checkpoint: found {args.checkpoint!r}, expected 'latest' or 'best'")
+  if args.checkpoint == 'best' and args.mode == 'train':
+    raise UserError('--checkpoint=best: training goes on from the latest; it is for the modes eval and predict')
+  if args.mode == 'predict':
+    if not args.image or not args.question:
+      raise UserError('mode predict: --image=FILE and --question=TEXT are both needed')
+    read_image(Path(args.image), (1, 1))
 
 
 def table(task: Task, title: str, results: Mapping[str, Mapping[str, float]]) -> dict[str, list]:
   """Columns and rows of accuracies in percent: this run, results kept with the code, published ones."""
   if 'accuracy' not in results[task.tests[0]]:
     return pretraining_table(task, title, results)
-  columns = ['system', 'test', *task.groups, *task.question_types, 'source']
+  whole = [] if task.name == 'sort_of_clevr' else ['overall']  # papers give Sort-of-CLEVR by group only
+  columns = ['system', 'test', *whole, *task.groups, *task.question_types, 'source']
   rows: list[dict] = []
   for split in task.tests:
-    scores = {name.removeprefix('accuracy/'): f'{100 * value:.2f}' for name, value in results[split].items()}
+    scores = {column(name): f'{100 * value:.2f}' for name, value in results[split].items()}
     rows.append({'system': f'{title} (this run)', 'test': split, 'source': 'this run', 'ours': True} | scores)
   rows += kept(task)
+  answerer = baselines.Majority(task.splits['train'])
   for split in task.tests:
-    floor = baselines.majority(task.splits['train'], task.splits[split], task.question_types, task.groups)
+    floor = answerer.score(task.splits[split], task.question_types, task.groups)
     scores = {name: f'{100 * value:.2f}' for name, value in floor.items()}
     rows.append({'system': 'majority answer of each question', 'test': split, 'source': 'computed here'} | scores)
   rows += PUBLISHED[task.name]
   keys = set(columns) | {'ours'}
   rows = [{key: value for key, value in row.items() if key in keys} for row in rows]
-  return {'columns': columns, 'rows': rows, 'notes': list(NOTES[task.name])}
+  notes = [*NOTES[task.name], *(['Of several seeds: mean (lowest–highest).'] if kept(task) else [])]
+  return {'columns': columns, 'rows': rows, 'notes': notes}
 
 
 def pretraining_table(task: Task, title: str, results: Mapping[str, Mapping[str, float]]) -> dict[str, list]:
@@ -98,19 +115,34 @@ def pretraining_table(task: Task, title: str, results: Mapping[str, Mapping[str,
   return {'columns': ['system', 'test', *tasks], 'rows': rows, 'notes': ['Masks are the same at each evaluation.']}
 
 
+def column(metric: str) -> str:
+  """The column of a metric: 'accuracy/left' -> 'left', 'accuracy' -> 'overall'."""
+  return metric.partition('/')[2] or 'overall'
+
+
+def kept_systems(name: str) -> list[dict]:
+  """The systems in results/<name>.json; none where there is no such file. Raises UserError for one that is damaged."""
+  file = ROOT / 'results' / f'{name}.json'
+  if not file.is_file():
+    return []
+  try:
+    return json.loads(file.read_text())['systems']
+  except (ValueError, KeyError, TypeError) as error:
+    raise UserError(f'{file}: cannot be read as kept results ({type(error).__name__}: {error})') from error
+
+
 def kept(task: Task) -> list[dict]:
-  """Rows of results/<task>.json: the mean of the seeds of each system on the largest test split, with its range."""
-  file = ROOT / 'results' / f'{task.name}.json'
+  """Rows of results/<task>.json: of each system the mean of its seeds on the largest test split, and the extremes."""
   rows: list[dict] = []
-  for system in json.loads(file.read_text())['systems']:
+  for system in kept_systems(task.name):
     row = {
       'system': system['system'],
       'test': task.tests[-1],
       'source': f'{len(system["seeds"])} seeds, {system["command"]}',
     }
-    for name in (*task.groups, *task.question_types):
-      scores = [100 * seed[f'accuracy/{name}'] for seed in system['seeds']]
-      row[name] = f'{np.mean(scores):.2f} ± {np.ptp(scores) / 2:.2f}'
+    for name in task.metric_names:
+      scores = [100 * seed[name] for seed in system['seeds']]
+      row[column(name)] = f'{np.mean(scores):.2f} ({min(scores):.2f}–{max(scores):.2f})'
     rows.append(row)
   return rows
 
@@ -134,6 +166,7 @@ def departures(model: Answering) -> list[str]:
     'pre-norm': encoder.norm == 'pre',
     'box-geometry bias': encoder.geometry,
     f'schedule {encoder.schedule}': order(encoder.schedule) != order(type(encoder).schedule),
+    'answers off the pooler': getattr(encoder, 'answer_from', 'last') == 'pooled',
     'image hidden': model.blind,
   }
   return [words for words, departs in found.items() if departs]
@@ -165,7 +198,7 @@ def finish(c, task: Task, model: Answering, variables: Mapping, results: Mapping
     examine(task, model, variables, task.splits[task.tests[-1]][n], STRIDE * n % task.questions)
     for n in range(EXAMPLES)
   ]
-  command = ' '.join(['python -m', f'experiments.{Path(sys.argv[0]).stem}', *sys.argv[1:]])
+  command = shlex.join(['python', '-m', f'experiments.{Path(sys.argv[0]).stem}', *sys.argv[1:]])
   report.write(
     workdir / 'report.html',
     title=f'{system(model)}: {task.name}',
@@ -226,22 +259,23 @@ def shown(task: Task, image: np.ndarray, question: str, ids: np.ndarray, out: Ma
   }
 
 
-def predict(task: Task, model: Answering, variables: Mapping, args, step: int) -> None:
+def predict(task: Task, model: Answering, variables: Mapping, args, step: int, workdir: Path) -> None:
   """Answers args.question about the image file args.image; writes prediction.html with the attention over the image."""
-  if not args.image or not args.question:
-    raise UserError('mode predict: --image=FILE and --question=TEXT are both needed')
   image = read_image(Path(args.image), np.asarray(task.splits['train'][0]['image']).shape)
   known = {word for sentence in task.tokenizer.get_vocab() for word in sentence.split()}
-  for word in args.question.lower().replace('?', ' ').split():
+  words = args.question.lower().replace('?', ' ').split()
+  if not words:
+    raise UserError(f'--question: found no word in {args.question!r}')
+  for word in words:
     if word not in known:
       raise UserError(f'--question: the model never saw the word {word!r}{nearest(word, known)}')
   ids = tokens.encode(task.tokenizer, [args.question], task.length)
   batch = {'question': ids[None], 'image': image[None]}
-  if task.setting == 'regions':
+  if task.setting != 'pixels':
     boxes, crops = sort_of_clevr.find_regions(image)
     batch = {'question': ids[None], 'boxes': boxes[None], 'regions': encode.region_features(crops)[None]}
   found = shown(task, image, args.question, ids[0], look(model, variables, batch))
-  file = Path(args.workdir) / 'prediction.html'
+  file = workdir / 'prediction.html'
   report.write(
     file,
     title=f'{system(model)}: one question',
@@ -261,5 +295,5 @@ def read_image(path: Path, shape: tuple[int, ...]) -> np.ndarray:
   try:
     with Image.open(path) as file:
       return np.asarray(file.convert('RGB').resize((shape[1], shape[0]), Image.Resampling.NEAREST))
-  except (OSError, SyntaxError) as error:
+  except (OSError, SyntaxError, Image.DecompressionBombError) as error:
     raise UserError(f'--image={path}: {getattr(error, "strerror", None) or "no image that can be read"}') from error

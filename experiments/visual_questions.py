@@ -19,6 +19,7 @@ from mmjax.data import easy_vqa, encode, sort_of_clevr, tokens
 from mmjax.data.pipeline import Source, eval_batches, load
 from mmjax.encoders.image import ConvGrid, Patches
 from mmjax.errors import UserError, nearest
+from mmjax.workdir import flatten
 
 OBJECTIVES = {
   'answers': objectives.answers,
@@ -31,6 +32,43 @@ RIVALS = (
   ('square', 'circle'),
   ('0', '1', '2', '3', '4', '5'),
 )  # answers that could stand for one another
+
+
+AT_LEAST = {
+  'seed': 0,
+  'data.images': 1,
+  'model.width': 1,
+  'model.heads': 1,
+  'model.mlp': 1,
+  'model.init_std': 0,
+  'pixels.patch': 1,
+  'optim.lr': 0,
+  'optim.steps': 1,
+  'optim.warmup': 0,
+  'optim.clip': 0,
+  'optim.decay': 0,
+  'optim.eps': 0,
+  'optim.micro_batches': 1,
+  'eval.every': 1,
+  'eval.images': 1,
+  'log.every': 1,
+}
+SHARES = ('model.dropout', 'model.attention_dropout', 'optim.b2')  # from 0 to below 1
+
+
+def check(config: Mapping) -> None:
+  """Raises UserError that names a number of a config that makes no sense, before anything is made or written."""
+  flat = flatten(config)
+  for key, low in AT_LEAST.items():
+    if flat[key] < low:
+      raise UserError(f'--config.{key}: found {flat[key]}, expected at least {low}')
+  for key in SHARES:
+    if not 0 <= flat[key] < 1:
+      raise UserError(f'--config.{key}: found {flat[key]}, expected 0 to below 1')
+  if flat['optim.warmup'] > flat['optim.steps']:
+    raise UserError(
+      f'--config.optim.warmup: found {flat["optim.warmup"]}, expected at most {flat["optim.steps"]} (steps)'
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +121,7 @@ def prepare(name: str, setting: str, folder: str) -> Task:
     data, builder, tests = easy_vqa, easy_vqa.EasyVqa, ('test',)
     settings, questions = ('pixels',), easy_vqa.MOST_QUESTIONS
   else:
-    raise UserError(f'data.name: found {name!r}{nearest(name, ("sort_of_clevr", "easy_vqa"))}')
+    raise UserError(f'data.name: {name!r} is not prepared here{nearest(name, ("sort_of_clevr", "easy_vqa"))}')
   if setting not in settings:
     raise UserError(f'data.setting: found {setting!r}, {name} has {", ".join(settings)}{nearest(setting, settings)}')
   sentences, length = data.SENTENCES, data.LENGTH + (setting == 'statements')
@@ -141,16 +179,17 @@ def objective(name: str, task: Task) -> train.Objective:
 
 def named(mean: Mapping[str, np.ndarray], task: Task) -> dict[str, float]:
   """Divided metric sums under their names; those that nothing counted for are left out."""
-  flat = {name: float(value) for name, value in mean.items() if name != 'accuracy'}
+  flat = {name: value for name, value in mean.items() if name != 'accuracy'}
   if 'accuracy' in mean:
-    flat |= dict(zip(task.metric_names, (float(a) for a in mean['accuracy']), strict=True))
-  return {name: value for name, value in flat.items() if not np.isnan(value)}
+    flat |= dict(zip(task.metric_names, mean['accuracy'], strict=True))
+  return {name: float(value) for name, value in flat.items() if not np.ma.is_masked(value)}
 
 
 def evaluate(
   task: Task, split: str, step: Callable, variables: Mapping, launch: train.Launch, images: int
 ) -> dict[str, float]:
-  """Loss and accuracies of one pass over a split, on the launch's devices."""
+  """Loss and accuracies of one pass over a split, `images` (or, to divide by the devices, a few more) at a time."""
+  images += -images % len(launch.devices)
   batches = eval_batches(task.splits[split], task.encode, images=images)
   return named(train.divide([step(variables, launch.put(batch)) for batch in batches]), task)
 

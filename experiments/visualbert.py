@@ -7,7 +7,11 @@ command goes on where an interrupted run stopped.
 from mmjax import cli
 
 CONFIG = 'configs/visualbert.py:sort_of_clevr'
-FLAGS = {'image': ('', 'mode predict: an image file'), 'question': ('', 'mode predict: what to ask about it')}
+FLAGS = {
+  'image': ('', 'mode predict: an image file'),
+  'question': ('', 'mode predict: what to ask about it'),
+  'checkpoint': ('latest', 'modes eval and predict: latest, or best on the validation split'),
+}
 
 if __name__ == '__main__':
   cli.check(config=CONFIG, flags=FLAGS, doc=__doc__)  # a misspelt flag is said before the slow imports

@@ -48,15 +48,16 @@ class Checkpoints:
   """
 
   def __init__(self, workdir: str | os.PathLike, metric: str = 'accuracy'):
-    self._folder = pathlib.Path(workdir).resolve() / 'checkpoints'
+    self.folder = pathlib.Path(workdir).resolve() / 'checkpoints'
+    self.passed_over: list[int] = []  # steps whose checkpoints were bad
     self._metric = metric
-    for uncommitted in self._folder.glob(f'*{ocp.utils.TMP_DIR_SUFFIX}*'):
+    for uncommitted in self.folder.glob(f'*{ocp.utils.TMP_DIR_SUFFIX}*'):
       shutil.rmtree(uncommitted)
-    for step in _steps(self._folder):
-      self._discard_if(step, fault(self._folder / str(step), SMALL))
+    for step in _steps(self.folder):
+      self._discard_if(step, fault(self.folder / str(step), SMALL))
     policies = ocp.checkpoint_managers
     self._manager = ocp.CheckpointManager(
-      self._folder,
+      self.folder,
       options=ocp.CheckpointManagerOptions(
         best_fn=_score,  # makes Orbax store the score; what is kept is the policy's business
         preservation_policy=policies.AnyPreservationPolicy(
@@ -92,12 +93,12 @@ class Checkpoints:
     if newest == step:
       return False
     if newest is not None and newest > step:
-      raise UserError(f'cannot save step {step} below the newer checkpoint {newest} in {self._folder}')
+      raise UserError(f'cannot save step {step} below the newer checkpoint {newest} in {self.folder}')
     score = float((metrics or {}).get(self._metric, math.nan))
     items = ocp.args.Composite(
       state=ocp.args.StandardSave(state), extra=ocp.args.JsonSave({'extra': extra or {}, 'layout': layout(state)})
     )
-    with _disk_errors(self._folder):
+    with _disk_errors(self.folder):
       self._manager.save(step, args=items, metrics={'score': score} if math.isfinite(score) else {}, force=True)
     self._sealing = self._background.submit(self._seal, step)
     return True
@@ -115,11 +116,11 @@ class Checkpoints:
     if best:
       steps.sort(key=lambda step: _score(self._manager.metrics(step)), reverse=True)
     for step in steps:
-      if self._discard_if(step, fault(self._folder / str(step))):
+      if self._discard_if(step, fault(self.folder / str(step))):
         self._manager.reload()
         continue
       saved = self._manager.restore(step, args=ocp.args.Composite(extra=ocp.args.JsonRestore())).extra
-      check_layout(saved['layout'], layout(template), self._folder / str(step))
+      check_layout(saved['layout'], layout(template), self.folder / str(step))
       target = ocp.args.StandardRestore(jax.tree.map(_abstract, template))
       state = self._manager.restore(step, args=ocp.args.Composite(state=target)).state
       return state, saved['extra'], step
@@ -129,7 +130,7 @@ class Checkpoints:
     """Blocks until the last save is on the disk with its manifest. Raises OSError if it found no room there."""
     sealing, self._sealing = self._sealing, None
     if sealing:
-      with _disk_errors(self._folder):
+      with _disk_errors(self.folder):
         self._manager.wait_until_finished()
         sealing.result()
 
@@ -143,7 +144,7 @@ class Checkpoints:
 
   def _seal(self, step: int) -> None:
     self._manager.wait_until_finished()  # the files are final only after Orbax's commit
-    folder = self._folder / str(step)
+    folder = self.folder / str(step)
     files = {name: [os.path.getsize(folder / name), _digest(folder / name)] for name in _files(folder)}
     body = json.dumps({'step': step, 'files': files}, indent=1)
     write_atomic(folder / MANIFEST, f'{hashlib.sha256(body.encode()).hexdigest()}\n{body}')
@@ -151,10 +152,11 @@ class Checkpoints:
   def _discard_if(self, step: int, why: str) -> bool:
     if not why:
       return False
-    aside = self._folder / 'bad' / str(step)
+    aside = self.folder / 'bad' / str(step)
     shutil.rmtree(aside, ignore_errors=True)
     aside.parent.mkdir(exist_ok=True)
-    os.replace(self._folder / str(step), aside)
+    os.replace(self.folder / str(step), aside)
+    self.passed_over.append(step)
     print(f'warning: checkpoint {step} is passed over: {why}; moved to {aside}', file=sys.stderr, flush=True)
     return True
 

@@ -11,7 +11,9 @@ Exit codes: 0 done, 1 the run failed (RunError, or a bug with its traceback), 2 
 the disk, 130 Ctrl-C, 143 ended by SIGTERM after saving.
 """
 
+import argparse
 import ast
+import math
 import pathlib
 import runpy
 import signal
@@ -29,6 +31,13 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 MODES = ('train', 'eval', 'predict')
 
 Flags = Mapping[str, tuple[Any, str]]  # {name: (default, one line of help)}
+
+
+class Parser(argparse.ArgumentParser):
+  """For commands that are no experiments: a wrong command line is one line too."""
+
+  def error(self, message: str) -> NoReturn:
+    raise UserError(f'{message}; --help shows what can be asked for')
 
 
 class Preempted(Exception):
@@ -152,7 +161,10 @@ def convert(name: str, text: str, old: Any) -> Any:
     if kind is bool:
       return {'true': True, 'false': False}[text.lower()]
     if kind in (int, float, str):
-      return kind(text)
+      value = kind(text)
+      if kind is float and not math.isfinite(value):
+        raise ValueError('no number')
+      return value
     if kind is tuple:
       return _items(ast.literal_eval(text), old)
   except (KeyError, ValueError, SyntaxError, TypeError) as error:
@@ -206,6 +218,8 @@ def _config_module(name: str) -> dict[str, Any]:
     module = runpy.run_path(str(path))
   except SyntaxError as error:
     raise UserError(f'config file {name}, line {error.lineno}: {error.msg}') from error
+  except (ImportError, NameError, AttributeError, TypeError, ValueError) as error:
+    raise UserError(f'config file {name}: {type(error).__name__}: {error}') from error
   if not callable(module.get('get_config')):
     raise UserError(f'config file {name} has no get_config(variant)')
   if not isinstance(module.get('VARIANTS'), dict):
@@ -259,7 +273,7 @@ def _page(
   start = f'{program} --workdir=DIR'
   examples = [
     start,
-    *(f'{start} --config={path}:{name}{number}' for name in list(variants)[-1:]),
+    *(f'{start} --config={path}:{name}{number}' for name in ['tiny'] if name in variants),
     *(f'{start} --mode={mode}' for mode in modes[1:]),
   ]
   return '\n'.join(

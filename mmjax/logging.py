@@ -30,7 +30,7 @@ class Logger:
 
   workdir: Path of a folder; total: steps of the whole run; start: the step it goes on from, 0 for a new run; batch:
   examples in a step, for examples/s (without it the progress shows steps/s).
-  Cuts metrics.jsonl back to what was known at `start`: lines of later steps, of the split 'final' and torn ones go.
+  Cuts metrics.jsonl back to what was known at `start`: lines of later steps, of the tests and 'final' and torn ones go.
   Raises OSError that names the file, here and in write(), when the disk is full.
   """
 
@@ -103,6 +103,10 @@ class Logger:
     self._bar.n = step
     self._bar.desc = ' ' + ' '.join(shown)
     self._bar.refresh()
+
+  def skip(self, seconds: float) -> None:
+    """Leaves so much time, which was not spent on training, out of the speed that is shown."""
+    self._marks = collections.deque(((then + seconds, step) for then, step in self._marks), self._marks.maxlen)
 
   def say(self, text: str) -> None:
     """Prints text to stderr, above the bar if there is one."""
@@ -177,14 +181,19 @@ class _Board:
 
 
 def _cut_back(path: pathlib.Path, start: int, say: Callable[[str], None]) -> None:
-  """Rewrites metrics.jsonl to its lines of steps up to start, without 'final' lines; to nothing if start is 0."""
+  """Rewrites metrics.jsonl to its lines of steps up to start, without what ends a run; to nothing if start is 0."""
   if not path.exists():
     return
   kept, torn = [], 0
   for text in path.read_bytes().splitlines(keepends=True):
     try:
       line = json.loads(text)
-      if text.endswith(b'\n') and 0 <= line['step'] <= start and start and line['split'] != 'final':
+      if (
+        text.endswith(b'\n')
+        and 0 <= line['step'] <= start
+        and start
+        and not line['split'].startswith(('test', 'final'))
+      ):
         kept.append(text)
     except (ValueError, KeyError, TypeError):
       torn += 1

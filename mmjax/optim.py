@@ -1,5 +1,6 @@
 """Optimisers and learning-rate schedules of the papers, on optax."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ from mmjax.errors import UserError, nearest
 
 OPTIMISERS = ('adamw', 'bert_adam')
 SCHEDULES = ('cosine', 'linear', 'constant')
+DECAY_ON = ('kernels', 'all')
 
 
 def schedule(name: str, peak: float, steps: int, warmup: int) -> optax.Schedule:
@@ -33,11 +35,17 @@ def kernels(params: Any) -> Any:
 
 
 def bert_adam(
-  rate: optax.Schedule, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-6, decay: float = 0.01
+  rate: optax.Schedule,
+  b1: float = 0.9,
+  b2: float = 0.999,
+  eps: float = 1e-6,
+  decay: float = 0.01,
+  mask: Callable[[Any], Any] | None = None,
 ) -> optax.GradientTransformation:
   """BertAdam, the optimiser of BERT's and LXMERT's code: Adam without bias correction, eps added outside the root.
 
-  Decay is decoupled and falls on every parameter, biases and norms included. Clipping stands before it, in `build`.
+  Decay is decoupled and falls on what `mask` says (as `kernels`), or, without one, on every parameter, biases and norms
+  included, as in LXMERT's code. Clipping stands before it, in `build`.
   """
 
   def init(params):
@@ -48,20 +56,32 @@ def bert_adam(
     mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
     nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, state.nu, grads)
     lr = rate(state.count)
-    step = lambda m, v, p: -lr * (m / (jnp.sqrt(v) + eps) + decay * p)
-    return jax.tree.map(step, mu, nu, params), optax.ScaleByAdamState(state.count + 1, mu, nu)
+    decayed = jax.tree.map(lambda _: True, params) if mask is None else mask(params)
+    step = lambda m, v, p, on: -lr * (m / (jnp.sqrt(v) + eps) + (decay * p if on else 0.0))
+    return jax.tree.map(step, mu, nu, params, decayed), optax.ScaleByAdamState(state.count + 1, mu, nu)
 
   return optax.GradientTransformation(init, update)
 
 
 def build(
-  name: str, rate: optax.Schedule, *, clip: float, decay: float, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
+  name: str,
+  rate: optax.Schedule,
+  *,
+  clip: float,
+  decay: float,
+  decay_on: str = 'kernels',
+  b1: float = 0.9,
+  b2: float = 0.999,
+  eps: float = 1e-8,
 ) -> optax.GradientTransformation:
-  """Clipping by global norm (0: none), then 'adamw' (decay on `kernels`) or 'bert_adam' (decay on all)."""
+  """Clipping by global norm (0: none), then 'adamw' or 'bert_adam', with decay on 'kernels' (see there) or on 'all'."""
   if name not in OPTIMISERS:
     raise UserError(f'optim.name: found {name!r}, expected one of {OPTIMISERS}{nearest(name, OPTIMISERS)}')
+  if decay_on not in DECAY_ON:
+    raise UserError(f'optim.decay_on: found {decay_on!r}, expected one of {DECAY_ON}{nearest(decay_on, DECAY_ON)}')
+  mask = kernels if decay_on == 'kernels' else None
   if name == 'adamw':
-    tx = optax.adamw(rate, b1, b2, eps, weight_decay=decay, mask=kernels)
+    tx = optax.adamw(rate, b1, b2, eps, weight_decay=decay, mask=mask)
   else:
-    tx = bert_adam(rate, b1, b2, eps, decay)
+    tx = bert_adam(rate, b1, b2, eps, decay, mask)
   return optax.chain(optax.clip_by_global_norm(clip), tx) if clip else tx

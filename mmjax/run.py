@@ -1,17 +1,28 @@
 """What a loop needs besides the step: a place for programs and memory, a window of metrics, a check of the state."""
 
+import contextlib
 import ctypes
 import os
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any, Protocol
 
 import jax
 import numpy as np
 
-from mmjax.errors import RunError
+from mmjax.checkpoint import Checkpoints
+from mmjax.errors import RunError, UserError
 from mmjax.objectives import Metrics
 from mmjax.train import State, divide
+from mmjax.workdir import replacing
+
+
+class Clock(Protocol):
+  """What measures the time of training."""
+
+  def skip(self, seconds: float) -> None: ...
 
 
 def keep_compiled() -> None:
@@ -33,6 +44,30 @@ def keep_memory() -> None:
       libc.mallopt(option, value)
 
 
+def resumed(checkpoints: Checkpoints, state: State, *, fresh: bool, best: bool = False) -> tuple[State, int, int]:
+  """(state, step, index of the next example) of the newest good checkpoint, or of the best one.
+
+  fresh: whether a run may begin with `state`, at step 0. Raises UserError where it may not and no checkpoint is good.
+  """
+  found = checkpoints.restore(state, best=best)
+  if found:
+    return found[0], found[2], found[1]['example']
+  if not fresh:
+    raise UserError(f'{checkpoints.folder}: no good checkpoint is left')
+  if checkpoints.passed_over:
+    print('warning: no good checkpoint is left; the run begins anew at step 0', file=sys.stderr, flush=True)
+  return state, 0, 0
+
+
+@contextlib.contextmanager
+def aside(*clocks: Clock) -> Iterator[None]:
+  """Time spent in here is none of training: examples/s and time left do not count it."""
+  began = time.perf_counter()
+  yield
+  for clock in clocks:
+    clock.skip(time.perf_counter() - began)
+
+
 class Window:
   """The metric sums of the steps since the last log line, left on the device until they are asked for."""
 
@@ -44,7 +79,11 @@ class Window:
   def add(self, sums: Metrics) -> None:
     self.sums.append(sums)
 
-  def close(self, waited: float) -> dict[str, np.ndarray]:
+  def skip(self, seconds: float) -> None:
+    """Leaves so much time out."""
+    self.since += seconds
+
+  def close(self, waited: float) -> dict[str, Any]:
     """The means, with 'examples_per_s' and 'data_wait' (share of the time spent waiting for data), and a new window.
 
     waited: seconds that the loop has waited for data since it began.
@@ -68,10 +107,12 @@ def stop_if_not_finite(state: State, batch_of: Callable[[int], Mapping[str, np.n
     return
   step = int(state.step)
   file = workdir / f'not_finite_step_{step + 1}.npz'
-  np.savez_compressed(file, allow_pickle=False, **batch_of(step))
+  with replacing(file) as out:
+    np.savez_compressed(out, allow_pickle=False, **batch_of(step))
   folder = workdir / 'checkpoints'
   newest = max((int(f.name) for f in folder.glob('*') if f.name.isdigit()), default=None)
   raise RunError(
     f'step {step + 1}: the loss or its gradient is not finite; the update was not applied. Its batch: {file}. '
-    f'Last good checkpoint: {"none" if newest is None else folder / str(newest)}'
+    f'Last good checkpoint: {"none" if newest is None else folder / str(newest)}, from which the same command goes on; '
+    'to go another way from there, lower optim.lr or raise optim.warmup in a new workdir'
   )

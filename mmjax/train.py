@@ -92,8 +92,8 @@ def train_step(
   )
   norm = optax.tree.norm(grads)
   loss_sum, _ = metrics['loss']
-  finite = state.finite & jnp.isfinite(norm) & jnp.isfinite(loss_sum)
   updates, opt_state = tx.update(grads, state.opt_state, state.params)
+  finite = state.finite & jnp.isfinite(norm) & jnp.isfinite(loss_sum) & jnp.isfinite(optax.tree.norm(updates))
   new = State(state.step + 1, optax.apply_updates(state.params, updates), opt_state, collections, finite)
   new = jax.tree.map(lambda after, before: jnp.where(finite, after, before), new, state.replace(finite=finite))
   return new, metrics | {'gradient_norm': (norm, jnp.ones(()))}
@@ -180,16 +180,16 @@ def eval_step(
   return lax.psum(sums, axis) if axis else sums
 
 
-def divide(sums: Sequence[Metrics]) -> dict[str, np.ndarray]:
-  """Metric sums of many steps -> means, parts of a loss also added up as 'loss'. NaN where nothing counts."""
+def divide(sums: Sequence[Metrics]) -> dict[str, np.ma.MaskedArray]:
+  """Metric sums of many steps -> means, parts of a loss also added up as 'loss'. Masked where nothing counts."""
   host = jax.device_get(sums)
   mean = {}
   for name in host[0]:
     total, count = (np.sum([np.asarray(step[name][part], np.float64) for step in host], 0) for part in (0, 1))
-    mean[name] = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
+    mean[name] = np.ma.masked_where(count <= 0, total / np.where(count > 0, count, 1))
   parts = [value for name, value in mean.items() if name.startswith('loss/')]
   if 'loss' not in mean and parts:
-    mean['loss'] = np.nansum(parts)  # as in training, a part that nothing counts for adds nothing
+    mean['loss'] = np.ma.asarray(sum(part.filled(0.0) for part in parts))  # as in training: no count, no part
   return mean if len(parts) != 1 else {name: value for name, value in mean.items() if not name.startswith('loss/')}
 
 

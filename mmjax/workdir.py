@@ -90,6 +90,8 @@ def open_workdir(path: str | os.PathLike, config: Mapping[str, Any], *, fresh: b
   try:
     path.mkdir(parents=True, exist_ok=True)
     path = path.resolve()
+    if not (path / 'config.json').exists() and any(file.name != '.lock' for file in path.iterdir()):
+      raise UserError(f'workdir {path} is a folder of something else; expected a new or an empty one, or that of a run')
     _lock(path)
     _keep_config(path / 'config.json', config)
   except FileExistsError as error:

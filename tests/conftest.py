@@ -1,4 +1,7 @@
-"""What all tests share: prepared data and compiled programs are kept for the session, outside of the user's folders."""
+"""What all tests share: prepared data and compiled programs, kept from run to run, outside of the user's folders.
+
+Data are prepared anew when a builder's VERSION changes, as for a user; after another change, remove the folder.
+"""
 
 import os
 import tempfile

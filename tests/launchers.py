@@ -24,7 +24,7 @@ from flax import traverse_util
 
 from mmjax.models.lxmert import LXMERT
 from mmjax.objectives import lxmert_pretraining
-from mmjax.train import Launch, init, train_step
+from mmjax.train import Launch, divide, eval_step, init, train_step
 
 IMAGES, TEXTS, LENGTH, REGIONS, FEATURES, WORDS, ANSWERS = 16, 2, 4, 3, 5, 11, 7
 MODEL = LXMERT(
@@ -87,6 +87,34 @@ def gradients(how, devices, micro_batches):
   return {name: np.asarray(g, np.float64) for name, g in grads.items()}, float(metrics['loss'][0])
 
 
+def evaluation(how, devices):
+  """The means of one evaluation of the same parameters."""
+  launch = Launch(how, IMAGES, devices=jax.devices()[:devices])
+  batch = batch_of()
+  given = [jnp.asarray(batch[name]) for name in ('text', 'regions', 'boxes')]
+  params = MODEL.init(jax.random.key(2), given[0], given[0] > 0, *given[1:], train=False)['params']
+  step = launch.compile_eval(functools.partial(eval_step, forward=forward, objective=lxmert_pretraining))
+  return divide([step(launch.place({'params': params}), launch.put(batch))])
+
+
+def draws(devices):
+  """How far apart the devices' dropout keys are: the variance of one number drawn on each of them, by pmap."""
+
+  def forward(variables, batch, *, train, key):
+    return {'drawn': jax.random.uniform(key, ()), 'nothing': (variables['params']['a'] * 0).sum()}, {}
+
+  def objective(out, batch, axis=None):
+    one = jnp.ones(())
+    return {'nothing': (out['nothing'], one, 1.0)}, {'mean': (out['drawn'], one), 'square': (out['drawn'] ** 2, one)}
+
+  launch = Launch('pmap', devices, devices=jax.devices()[:devices])
+  state = launch.place(init({'params': {'a': jnp.ones(2)}}, KEEP))
+  step = launch.compile_step(functools.partial(train_step, forward=forward, tx=KEEP, objective=objective))
+  _, sums = step(state, launch.put({'x': np.zeros((devices, 1), np.float32)}), jax.random.key(0))
+  mean = divide([sums])
+  return float(mean['square'] - mean['mean'] ** 2)
+
+
 def compare():
   """For each way to run a step: how far its gradients are from those of one device."""
   with jax.default_matmul_precision('highest'):
@@ -107,15 +135,24 @@ def compare():
   return rows
 
 
+def evaluated():
+  """For each launcher on eight devices: how far the means of an evaluation are from those of one device."""
+  with jax.default_matmul_precision('highest'):
+    one, *others = (evaluation(how, devices) for how, devices in (('jit', 1), ('jit', DEVICES), ('pmap', DEVICES)))
+  apart = lambda a, b: float(np.max(np.abs(a - b) / np.maximum(np.abs(b), 1e-9)))
+  return [max(apart(found[name], one[name]) for name in one) for found in others]
+
+
 def main():
   rows = compare()
   if '--json' in sys.argv[1:]:
-    print(json.dumps(rows))
+    print(json.dumps({'gradients': rows, 'evaluations': evaluated(), 'draws': draws(DEVICES)}))
     return
   print('launcher  devices  micro-batches  |g-g1|/|g1|  loss     worst tensor: max|g-g1|/max|g1|')
   for row in rows:
     print(f'{row["how"]:8}  {row["devices"]:7}  {row["micro_batches"]:13}  {row["all"]:11.1e}  {row["loss"]:.1e}  '
           f'{row["worst_error"]:.1e} {row["worst"]}')  # fmt: skip
+  print('an evaluation on 8 devices against one: jit {:.1e}, pmap {:.1e}'.format(*evaluated()))
 
 
 if __name__ == '__main__':

@@ -68,14 +68,14 @@ def test_base_is_lxmert():
   assert (c.model.width, c.model.heads, c.model.mlp, c.model.num_features) == (768, 12, 3072, 2048)
   assert (c.model.dropout, c.model.attention_dropout, c.model.init_std) == (0.1, 0.1, 0.02)
   assert (c.objective, c.optim.name, c.optim.schedule) == ('soft_answers', 'bert_adam', 'linear')
-  assert (c.data.images, c.optim.lr, c.optim.clip, c.optim.decay) == (32, 5e-5, 5.0, 0.01)
+  assert (c.data.images, c.optim.lr, c.optim.clip, c.optim.decay, c.optim.decay_on) == (32, 5e-5, 5.0, 0.01, 'all')
   assert c.optim.warmup == c.optim.steps // 10
 
 
 def test_base_is_visualbert():
-  """The released configs/vqa/fine-tune.json on bert-base's sizes."""
+  """The released configs/vqa/fine-tune.json on bert-base's sizes; no decay on biases and norms, as in their code."""
   c = load('visualbert', 'base')
   assert c.model.schedule == schedules.SINGLE_STREAM and c.model.answer_from == 'last'
   assert (c.model.width, c.model.heads, c.model.mlp) == (768, 12, 3072)
-  assert (c.data.images, c.optim.lr, c.optim.clip) == (64, 2e-5, 0.25)
+  assert (c.data.images, c.optim.lr, c.optim.clip, c.optim.decay_on) == (64, 2e-5, 1.0, 'kernels')
   assert c.optim.warmup == c.optim.steps // 10

@@ -15,7 +15,8 @@ FLOORS = [  # from the lowest; a name is a file or a folder of mmjax
   {'models'},
   {'objectives', 'generate'},
   {'train', 'masking'},
-  {'optim', 'checkpoint', 'logging', 'cli', 'run'},
+  {'optim', 'checkpoint', 'logging', 'cli'},
+  {'run'},
 ]
 HEIGHT = {name: n for n, names in enumerate(FLOORS) for name in names}
 BASE = {'errors', 'workdir'}

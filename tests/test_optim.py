@@ -139,9 +139,23 @@ def test_adamw_has_the_numbers_it_is_given(params):
   jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
+@pytest.mark.parametrize('name', ['adamw', 'bert_adam'])
+def test_decay_falls_on_kernels_or_on_all(params, name):
+  still = jax.tree.map(jnp.zeros_like, params)
+  moved = {}
+  for on in ('kernels', 'all'):
+    tx = build(name, lambda n: 1.0, clip=0, decay=0.5, decay_on=on)
+    updates, _ = tx.update(still, tx.init(params), params)
+    moved[on] = updates
+  both = zip(jax.tree.leaves(moved['kernels']), jax.tree.leaves(moved['all']), jax.tree.leaves(params), strict=True)
+  for (some, every, p), kernel in zip(both, jax.tree.leaves(kernels(params)), strict=True):
+    np.testing.assert_allclose(every, -0.5 * p, rtol=1e-6)
+    np.testing.assert_allclose(some, -0.5 * p if kernel else 0 * p, rtol=1e-6)
+
+
 def test_bert_adam_has_the_numbers_it_is_given(params):
   rate, grads = optax.constant_schedule(0.1), grads_of(params, 3)
-  found = run(build('bert_adam', rate, clip=0, decay=0.2, b1=0.5, b2=0.7, eps=0.1), params, grads)
+  found = run(build('bert_adam', rate, clip=0, decay=0.2, decay_on='all', b1=0.5, b2=0.7, eps=0.1), params, grads)
   expected = run(bert_adam(rate, 0.5, 0.7, 0.1, 0.2), params, grads)
   jax.tree.map(np.testing.assert_array_equal, found, expected)
 
@@ -165,6 +179,7 @@ def test_clipping_is_by_the_global_norm_before_the_optimiser(params, name, clip)
   (lambda: schedule('cosin', 1.0, 10, 1), r"optim.schedule: found 'cosin', .*did you mean 'cosine'"),
   (lambda: schedule('linear', 1.0, 10, 11), r'optim.warmup: found 11 steps, expected 0 to 10'),
   (lambda: schedule('linear', 1.0, 10, -1), r'optim.warmup: found -1 steps, expected 0 to 10'),
+  (lambda: build('adamw', lambda n: 1.0, clip=0, decay=0, decay_on='kernel'), r"decay_on: found 'kernel', .*'kernels'"),
   (lambda: build('bertadam', lambda n: 1.0, clip=0, decay=0), r"optim.name: found 'bertadam', .*mean 'bert_adam'"),
 ])  # fmt: skip
 def test_a_mistake_is_one_line_with_the_nearest(call, message):

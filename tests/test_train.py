@@ -217,6 +217,16 @@ def test_an_update_that_is_not_finite_is_not_applied_nor_any_after_it(bad):
   assert same(later, frozen)
 
 
+@pytest.mark.parametrize('rate', [np.nan, np.inf])
+def test_an_update_that_only_the_optimiser_spoils_is_not_applied(rate):
+  """Loss and gradient are finite here: the learning rate is not."""
+  state = fresh(optax.adam(1e-2))
+  frozen, metrics = step_of(tx=optax.adam(rate))(state, batch_of(), KEY)
+  assert np.isfinite(metrics['gradient_norm'][0])
+  assert not bool(frozen.finite)
+  assert same(frozen.replace(finite=state.finite), state)
+
+
 def test_a_frozen_state_keeps_its_collections_too():
   state = fresh(SGD, seen=jnp.zeros(()))
   bad = batch_of() | {'x': jnp.full((ROWS, FEATURES), jnp.nan)}
@@ -243,7 +253,8 @@ def test_divide_by_hand():
   sums = [{'accuracy': (np.array([1.0, 0, 2]), np.array([2.0, 0, 4])), 'loss': (3.0, 1.0)},
           {'accuracy': (np.array([2.0, 0, 1]), np.array([2.0, 0, 2])), 'loss': (5.0, 1.0)}]  # fmt: skip
   found = divide(sums)
-  np.testing.assert_allclose(found['accuracy'], [0.75, np.nan, 0.5])  # NaN where nothing was asked
+  np.testing.assert_allclose(found['accuracy'].compressed(), [0.75, 0.5])
+  np.testing.assert_array_equal(np.ma.getmaskarray(found['accuracy']), [False, True, False])  # where nothing was asked
   assert found['loss'] == 4
   assert found['loss'].dtype == np.float64
 
@@ -253,6 +264,13 @@ def test_divide_adds_up_the_parts_of_a_loss():
   assert found == {'loss/a': 1.5, 'loss/b': 0.5, 'loss': 2.0}
   assert divide([{'loss/a': (6.0, 3.0)}]) == {'loss': 2.0}
   assert divide([{'loss': (7.0, 1.0), 'loss/a': (6.0, 1.0), 'loss/b': (1.0, 1.0)}])['loss'] == 7
+  assert divide([{'loss/a': (6.0, 3.0), 'loss/b': (0.0, 0.0)}])['loss'] == 2  # what nothing counts for adds nothing
+
+
+def test_a_loss_that_is_not_a_number_stays_so():
+  found = divide([{'loss/a': (np.nan, 3.0), 'loss/b': (1.0, 1.0)}])
+  assert np.isnan(found['loss']) and np.isnan(found['loss/a']) and found['loss/b'] == 1
+  assert not np.ma.is_masked(found['loss/a'])
 
 
 def test_divide_adds_in_double_precision():
@@ -327,14 +345,24 @@ def launched():
 
 
 def test_jit_and_pmap_on_eight_devices_have_the_gradients_of_one(launched):
-  ways = [(row['how'], row['devices'], row['micro_batches']) for row in launched]
+  rows = launched['gradients']
+  ways = [(row['how'], row['devices'], row['micro_batches']) for row in rows]
   assert ways == [('jit', 1, 1), ('jit', 8, 1), ('pmap', 8, 1), ('pmap', 8, 2)]
-  for row in launched:
+  for row in rows:
     assert row['all'] <= 2e-6, row
     assert row['worst_error'] <= 1e-5, row
     assert row['loss'] <= 2e-6, row
     assert row['tensors'] > 40
-  assert any(row['all'] > 0 for row in launched[1:])  # else all would have run on one device
+  assert any(row['all'] > 0 for row in rows[1:])  # else all would have run on one device
+
+
+def test_an_evaluation_on_eight_devices_is_that_of_one(launched):
+  assert len(launched['evaluations']) == 2
+  assert max(launched['evaluations']) <= 1e-5
+
+
+def test_each_device_of_pmap_draws_its_own_dropout(launched):
+  assert launched['draws'] > 1e-3
 
 
 @pytest.mark.parametrize('how', ['jit', 'pmap'])

@@ -9,9 +9,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from mmjax.layers.attention import LOWEST
 from mmjax.layers.blocks import activation
-
-ITSELF = -100.0  # the score of a region for itself
 
 
 class RegionEmbed(nn.Module):
@@ -40,10 +39,10 @@ class BoxGeometry(nn.Module):
   boxes [B,R,4] float, x1 y1 x2 y2 in 0..1 -> [B,H,R,R], reader first. In the spirit of object-relation networks
   (Hu et al. 2018, arXiv:1711.11575, eq. 5): features of the pair are dx, dy, their distance and its logarithm, and
   a score is `gain` times a linear map of these and of a small hidden layer over them. The bias is the logarithm of the
-  scores' softmax over the other regions, times R: it deals out what regions get of a reader's attention, not how much
-  that is, so that a head cannot turn to the words alone by it. A region gets none of its own, of which it would be the
-  nearest neighbour. Without either, some of VisualBERT's seeds never learn to read the nearest region.
-  Not part of any model here as published.
+  scores' softmax over the other regions, times their number, and 0 for the region itself: it deals out among the others
+  what they get, and leaves how much a reader attends to itself, to them and to the words to the model. A free bias
+  lets heads of VisualBERT turn to the words alone, or to the region itself, as its own nearest neighbour, and some
+  seeds then never learn to read the nearest one. Not part of any model here as published.
   """
 
   heads: int
@@ -58,5 +57,5 @@ class BoxGeometry(nn.Module):
     pair = jnp.concatenate([apart, distance, jnp.log(distance + 0.05)], -1)
     deep = activation('gelu')(nn.Dense(self.hidden, name='hidden')(pair))
     scores = self.gain * jnp.moveaxis(nn.Dense(self.heads, name='bias')(jnp.concatenate([pair, deep], -1)), -1, 1)
-    number = boxes.shape[1]
-    return jax.nn.log_softmax(jnp.where(jnp.eye(number, dtype=bool), ITSELF, scores)) + jnp.log(number)
+    itself, others = jnp.eye(boxes.shape[1], dtype=bool), max(boxes.shape[1] - 1, 1)
+    return jnp.where(itself, 0.0, jax.nn.log_softmax(jnp.where(itself, LOWEST, scores)) + jnp.log(others))

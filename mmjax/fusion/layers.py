@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from einops import rearrange
 from flax import linen as nn
 
-from mmjax.errors import UserError
+from mmjax.errors import UserError, nearest
 from mmjax.fusion.schedule import Group, Item, Schedule, Source, Sub, edge, parse
 from mmjax.layers.attention import attend
 from mmjax.layers.blocks import Mlp
@@ -254,6 +254,10 @@ class FusionStack(nn.Module):
     for name, a in ((mask or {}) | (edge_mask or {})).items():
       if a.dtype != bool:
         raise UserError(f'mask {name!r}: found dtype {a.dtype}, expected bool (True = may be read)')
+    edges = {f'{reader}<{source}' for reader in x for source in x}
+    for what, names, known in (('mask', mask, set(x)), ('edge_mask', edge_mask, edges), ('bias', bias, edges)):
+      for name in set(names or ()) - known:
+        raise UserError(f'{what}: found {name!r}, expected one of {", ".join(sorted(known))}{nearest(name, known)}')
     plan = parse(self.schedule, ''.join(x))
     given = (dict(x), mask or {}, edge_mask or {}, bias or {})
     if not self.is_initializing():

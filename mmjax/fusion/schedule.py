@@ -21,6 +21,7 @@ from mmjax.errors import UserError
 _TOKEN = re.compile(
   r"(?P<item>[a-z](?![a-z])(?:\s*<\s*(?:[a-z]'?)+)?)|(?P<shape>\d+x\d+)|(?P<open>\d+\s*\*\s*\[)|(?P<mark>[;\]])|(?P<word>[a-z]+)"
 )
+MOST_LAYERS, WIDEST = 1000, 65_536  # beyond any model: a slip of the keyboard
 _AFTER_ITEM = "an item as 'v<t', 'tied', 'noffn', HxC, ';' or ']'"
 
 
@@ -142,8 +143,8 @@ class _Parser:
   def group(self) -> Group:
     _, text, at = self.take(('open',), "a group as '5*[t<t]'")
     repeats = int(text.removesuffix('*['))
-    if repeats < 1:
-      self.fail(at, '0 layers', 'at least 1')
+    if not 1 <= repeats <= MOST_LAYERS:
+      self.fail(at, f'{repeats} layers', f'1 to {MOST_LAYERS:,}')
     subs = [self.sub()]
     while self.take(('mark',), _AFTER_ITEM)[1] == ';':
       subs.append(self.sub())
@@ -170,8 +171,8 @@ class _Parser:
       words.add(word)
     if 'noffn' in words and not all(item.sources for item in items):
       self.fail(start, "an item without '<' beside 'noffn', which does nothing", "an item as 't<v'")
-    if shape and (min(shape) < 1 or not any(item.sources for item in items)):
-      self.fail(start, f'head shape {shape[0]}x{shape[1]}', "at least 1x1, and an item with '<'")
+    if shape and not (min(shape) >= 1 and shape[0] * shape[1] <= WIDEST and any(item.sources for item in items)):
+      self.fail(start, f'head shape {shape[0]}x{shape[1]}', f"1x1 to {WIDEST:,} in all, and an item with '<'")
     return Sub(tuple(items), 'tied' in words, 'noffn' not in words, shape)
 
   def item(self) -> Item:

@@ -11,7 +11,7 @@ def example(*rows):
 def test_by_hand():
   train = [example(('a', 0, 1), ('a', 0, 1), ('b', 1, 0)), example(('a', 0, 0), ('b', 1, 2))]  # a -> 1, b -> 0 (tie)
   test = [example(('a', 0, 1), ('b', 1, 0)), example(('a', 0, 0), ('b', 1, 2), ('unseen', 2, 0))]
-  scores = baselines.majority(train, test, ('x', 'y', 'z'), {'one': ('x', 'y'), 'two': ('z',)})
+  scores = baselines.Majority(train).score(test, ('x', 'y', 'z'), {'one': ('x', 'y'), 'two': ('z',)})
   assert scores == {'overall': 3 / 5, 'one': 2 / 4, 'two': 1, 'x': 1 / 2, 'y': 1 / 2, 'z': 1}
 
 
@@ -23,6 +23,8 @@ def test_floors_are_near_the_published_ones():
     keys = 'question', 'question_type', 'answer'
     return [{key: arrays[key][m] for key in keys} for m in range(len(arrays['image']))]
 
-  scores = baselines.majority(split('train'), split('test2000'), sort_of_clevr.QUESTION_TYPES, sort_of_clevr.GROUPS)
+  scores = baselines.Majority(split('train')).score(
+    split('test2000'), sort_of_clevr.QUESTION_TYPES, sort_of_clevr.GROUPS
+  )
   assert abs(scores['nonrelational'] - 0.5105) < 0.01 and abs(scores['relational'] - 0.4405) < 0.01
   assert list(scores) == ['overall', 'nonrelational', 'relational', *sort_of_clevr.QUESTION_TYPES]

@@ -121,9 +121,9 @@ def test_kill_9_then_the_same_command(trained, tmp_path):
   assert rows(workdir)[-1]['parameters_sha256'] == rows(trained[0])[-1]['parameters_sha256']
 
 
-def test_sigterm_saves_says_how_to_go_on_and_exits_143(trained, tmp_path):
+def test_sigterm_saves_says_how_to_go_on_and_the_run_ends_as_if_it_had_not_been(trained, tmp_path):
   workdir = tmp_path / 'run'
-  long = ('--config.optim.steps=100000', '--config.eval.every=100000')
+  long = ('--config.optim.steps=400', '--config.eval.every=400')
   process = start(workdir, *long)
   metrics = workdir / 'metrics.jsonl'
   while not (metrics.exists() and metrics.stat().st_size):
@@ -136,7 +136,10 @@ def test_sigterm_saves_says_how_to_go_on_and_exits_143(trained, tmp_path):
   assert 'saved step' in last
   assert 'the same command goes on from there' in last
   step = int(last.split('saved step ')[1].split()[0].replace(',', ''))
-  assert (workdir / 'checkpoints' / str(step)).is_dir()
+  assert step < 400 and (workdir / 'checkpoints' / str(step)).is_dir()
+  assert call(workdir, *long).returncode == call(tmp_path / 'whole', *long).returncode == 0
+  ends = [rows(folder)[-1]['parameters_sha256'] for folder in (workdir, tmp_path / 'whole')]
+  assert ends[0] == ends[1]
 
 
 def test_a_non_finite_update_ends_the_run(tmp_path):
@@ -163,7 +166,17 @@ def test_a_non_finite_update_ends_the_run(tmp_path):
     (['--config.parallel.how=pjit'], "parallel.how: found 'pjit'"),
     (['--config.optim.micro_batches=3'], '2 images a batch in 3 micro_batches on 1 devices'),
     (['--config.model.norm=none'], "norm: found 'none', expected 'post' or 'pre'"),
-    (['--config.optim.warmup=1000'], 'optim.warmup: found 1000'),
+    (['--config.optim.warmup=1000'], '--config.optim.warmup: found 1000, expected at most 6 (all steps)'),
+    (['--config.optim.steps=0'], '--config.optim.steps: found 0, expected at least 1'),
+    (['--config.optim.clip=-1.0'], '--config.optim.clip: found -1.0, expected at least 0'),
+    (['--config.optim.lr=nan'], "--config.optim.lr: found 'nan', expected float"),
+    (['--config.model.dropout=1.5'], '--config.model.dropout: found 1.5, expected 0 to below 1'),
+    (['--config.model.heads=0'], '--config.model.heads: found 0, expected at least 1'),
+    (['--config.data.images=-3'], '--config.data.images: found -3, expected at least 1'),
+    (['--config.eval.every=0'], '--config.eval.every: found 0, expected at least 1'),
+    (['--config.seed=-1'], '--config.seed: found -1, expected at least 0'),
+    (['--config.model.schedule=100000*[t<v]'], 'found 100000 layers, expected 1 to 1,000'),
+    (['--checkpoint=newest'], "--checkpoint: found 'newest', expected 'latest' or 'best'"),
     (['--mode=eval'], 'holds no checkpoint'),
   ],
 )
@@ -181,6 +194,52 @@ def test_a_workdir_of_another_config_is_refused(trained):
   assert done.returncode == 2
   assert 'optim.lr was 0.001, now 0.002' in done.stderr
   assert rows(trained[0]) == before
+
+
+def test_a_finished_run_called_again_says_the_same_once(trained, tmp_path):
+  workdir = tmp_path / 'run'
+  shutil.copytree(trained[0], workdir)
+  assert call(workdir, *SIX).returncode == 0
+  assert without_clock(rows(workdir)) == without_clock(rows(trained[0]))
+
+
+def test_without_a_good_checkpoint_nothing_is_scored_and_training_says_that_it_begins_anew(trained, tmp_path):
+  workdir = tmp_path / 'run'
+  shutil.copytree(trained[0], workdir)
+
+  def spoil():
+    for manifest in workdir.glob('checkpoints/[0-9]*/manifest.json'):
+      manifest.write_bytes(manifest.read_bytes() + b' ')
+
+  spoil()
+  before = (workdir / 'metrics.jsonl').read_text()
+  done = call(workdir, *SIX, '--mode=eval')
+  assert done.returncode == 2 and done.stdout == ''
+  assert done.stderr.splitlines()[-1] == f'error: {workdir / "checkpoints"}: no good checkpoint is left'
+  assert (workdir / 'metrics.jsonl').read_text() == before
+  shutil.rmtree(workdir / 'checkpoints')
+  shutil.copytree(trained[0] / 'checkpoints', workdir / 'checkpoints')
+  spoil()
+  done = call(workdir, *SIX)
+  assert done.returncode == 0
+  assert 'warning: no good checkpoint is left; the run begins anew at step 0' in done.stderr
+  assert rows(workdir)[-1]['parameters_sha256'] == rows(trained[0])[-1]['parameters_sha256']
+
+
+def test_the_best_checkpoint_can_be_asked_for(trained):
+  best = max((row for row in rows(trained[0]) if row['split'] == 'validation'), key=lambda row: row['accuracy'])
+  done = call(trained[0], *SIX, '--mode=eval', '--checkpoint=best')
+  assert done.returncode == 0, done.stderr
+  assert best['step'] in (2, 4, 6)
+  done = call(trained[0], *SIX, '--checkpoint=best')
+  assert done.returncode == 2 and 'training goes on from the latest' in done.stderr
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+  (tmp_path / 'mine.txt').write_text('')
+  done = call(tmp_path, *SIX)
+  assert done.returncode == 2 and 'is a folder of something else' in done.stderr
+  assert [path.name for path in tmp_path.iterdir()] == ['mine.txt']
 
 
 def test_eval_prints_the_table_and_leaves_the_log(trained):
@@ -209,6 +268,7 @@ def test_predict_answers_and_draws(trained, tmp_path):
     ('text.png', 'what shape is the red object', 'no image that can be read'),
     ('scene.png', 'what shape is the rod object', "'rod'; did you mean 'red'?"),
     ('scene.png', '', '--question'),
+    ('scene.png', '?', "found no word in '?'"),
   ],
 )
 def test_predict_refuses_in_one_line(trained, tmp_path, image, question, words):
@@ -236,7 +296,7 @@ def test_predict_refuses_in_one_line(trained, tmp_path, image, question, words):
   ],
 )
 def test_every_variant_trains(tmp_path, experiment, variant, more):
-  """Two steps, then the same loss as the same command gives in another folder."""
+  """Two steps: their losses are finite, and every split is scored."""
   two = ('--config.optim.steps=2', '--config.eval.every=2')
   done = call(tmp_path / 'run', *two, *more, experiment=experiment, variant=variant)
   assert done.returncode == 0, done.stderr

@@ -18,6 +18,7 @@ from mmjax.models.visualbert import VisualBERT
     (Answering(LXMERT(geometry=True)), 'LXMERT + box-geometry bias'),
     (Answering(LXMERT(norm='pre'), ConvGrid((24,))), 'LXMERT + pre-norm, on a CNN grid'),
     (Answering(LXMERT(schedule='4*[t<tv v<tv tied]')), 'LXMERT + schedule 4*[t<tv v<tv tied]'),
+    (Answering(VisualBERT(answer_from='pooled')), 'VisualBERT + answers off the pooler'),
     (Answering(VisualBERT(), blind=True), 'VisualBERT + image hidden'),
   ],
 )
