@@ -13,23 +13,15 @@ Exit codes: 0 done, 1 an output of a case differs or is not supported, 2 a mista
 import argparse
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 from mmjax import cli
-from mmjax.errors import RunError, UserError
-
-
-class Parser(argparse.ArgumentParser):
-  """A wrong command line is one line and exit code 2."""
-
-  def error(self, message: str) -> NoReturn:
-    raise UserError(f'{message}; --help shows what can be asked for')
+from mmjax.errors import RunError
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
   show = argparse.RawDescriptionHelpFormatter
-  parser = Parser(prog='python -m mmjax.convert', description=__doc__, formatter_class=show)
-  commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND', parser_class=Parser)
+  parser = cli.Parser(prog='python -m mmjax.convert', description=__doc__, formatter_class=show)
+  commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND', parser_class=cli.Parser)
   for name, what, out in (
     ('info', 'what a checkpoint holds', False),
     ('import', 'a published checkpoint into our format', True),

@@ -71,17 +71,17 @@ def learnt(plan: Plan, variables: Mapping, loss: Callable[[Callable[..., Any]], 
   """
 
   def of(params):
-    return loss(lambda *given, **named: plan.model.apply({**variables, 'params': params}, *given, **named, train=False))
+    return loss(lambda *given: plan.model.apply({**variables, 'params': params}, *given, train=False))
 
   (total, parts), grads = jax.value_and_grad(of, has_aux=True)(variables['params'])
   named = to_theirs(plan.rows, {'params': grads})
   return parts | {'loss': total} | {f'grad::{name}': gradient for name, gradient in named.items()}
 
 
-def captured(plan: Plan, variables: Mapping, *given: Any, **named: Any) -> tuple[Any, Mapping, Mapping]:
+def captured(plan: Plan, variables: Mapping, *given: Any) -> tuple[Any, Mapping, Mapping]:
   """Runs the model: (outputs, attention maps, states), each nested as the model's modules are."""
   out: Any
-  out, kept = plan.model.apply(variables, *given, **named, train=False, mutable=[MAPS, STATES])
+  out, kept = plan.model.apply(variables, *given, train=False, mutable=[MAPS, STATES])
   return out, kept.get(MAPS, {}), kept.get(STATES, {})
 
 

@@ -78,27 +78,27 @@ def outputs(plan: Plan, variables: Mapping, given: Arrays) -> Arrays:
     row[at[there]] = True
   text_mask, regions_mask = np.split(mask, [text.shape[1]], 1)
   compact = lambda x: jnp.take_along_axis(jnp.concatenate([x['t'], x['v']], 1), gather[..., None], 1)
-  where = {'types': given.get('token_type_ids'), 'at': given.get('position_ids')}
+  where = given.get('token_type_ids'), given.get('position_ids')
 
-  seen = lambda regions, masked=None: (text, text_mask, regions, boxes, regions_mask, masked)
-  out, _, states = captured(plan, variables, *seen(regions), **where)
+  seen = lambda regions, masked=None: (text, text_mask, regions, boxes, regions_mask, masked, *where)
+  out, _, states = captured(plan, variables, *seen(regions))
   states = states['encoder']
   layers = [compact({s: states['group0'][s][n] for s in 'tv'}) for n in range(len(states['group0']['t']))]
   found = {f'all_layers.{n}': layer for n, layer in enumerate(layers)}
   found |= {'embedding_output': compact(states[ENTRY]), 'pooled': out['pooled']}
   hidden, every = np.zeros(text.shape, bool), np.ones(regions.shape[:2], bool)
   for name, stream, masks in (('text_only', 't', (text_mask, ~every)), ('image_only', 'v', (hidden, every))):
-    alone, _, _ = captured(plan, variables, text, masks[0], regions, boxes, masks[1], None, **where)
+    alone, _, _ = captured(plan, variables, text, masks[0], regions, boxes, masks[1], None, *where)
     found[f'{name}_last'] = alone[stream]
   if 'answers' in out:
     found['answer_scores'] = out['answers']
 
   def loss(run):
-    out = run(*seen(regions), **where)
+    out = run(*seen(regions))
     if 'answers' in out:
       each = optax.sigmoid_binary_cross_entropy(out['answers'], given['targets'])
       return each.mean(), {'loss_none': each}
-    hidden = run(*seen(given['img_feat_masked'], given['img_masks'] > 0), **where)
+    hidden = run(*seen(given['img_feat_masked'], given['img_masks'] > 0))
     labels, chosen = given['txt_labels'], np.nonzero(given['img_mask_tgt'])
     at = np.nonzero(labels != -1)
     pick = lambda name: compact({'t': jnp.zeros((*text.shape, hidden[name].shape[-1])), 'v': hidden[name]})[chosen]

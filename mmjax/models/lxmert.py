@@ -47,9 +47,7 @@ class LXMERT(nn.Module):
   norm: str = 'post'
   geometry: bool = False
   pretrain: bool = False
-  num_features: int = (
-    0  # F of the features to predict back (2048 in the paper); this and what follows: pre-training only
-  )
+  num_features: int = 2048  # F of the features to predict back; this and what follows: pre-training only
   num_objects: int = 0
   num_attributes: int = 0
   scan: bool = True
