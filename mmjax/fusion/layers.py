@@ -12,54 +12,17 @@ from einops import rearrange
 from flax import linen as nn
 
 from mmjax.errors import UserError, nearest
+from mmjax.fusion.owner import Owner, PerStream, head_shape, per_stream
 from mmjax.fusion.schedule import Group, Item, Schedule, Source, Sub, edge, parse
 from mmjax.layers.attention import attend
-from mmjax.layers.blocks import Mlp
 
 Streams = dict[str, jax.Array]
-PerStream = int | Mapping[str, int]
 
 MAPS = 'attention'  # collection of attention maps: apply(..., mutable=[MAPS]) captures them
 STATES = (
   'states'  # collection of the streams after each layer, and of what each sub-layer's attention and feed-forward made
 )
 ENTRY = 'entry'  # ... and, under this name, before the first
-
-
-def per_stream(value: PerStream, stream: str, name: str) -> int:
-  """The stream's own number, or the one that all share. Raises UserError where a stream has none."""
-  if isinstance(value, int):
-    return value
-  if stream not in value:
-    raise UserError(f'{name}: found {dict(value)}, expected a number for stream {stream!r} too')
-  return value[stream]
-
-
-class Owner(nn.Module):
-  """What one stream (or, tied, all streams) owns in one sub-layer. Only what its edges use comes into being."""
-
-  width: int
-  heads: int
-  head_size: int
-  mlp: int
-  eps: float
-  activation: str
-  mlp_dropout: float
-  init_std: float
-
-  def setup(self):
-    dense = partial(nn.Dense, kernel_init=nn.initializers.normal(self.init_std))
-    self.query, self.key, self.value = (dense(self.heads * self.head_size) for _ in range(3))
-    self.out = dense(self.width)
-    self.norm, self.ffn_norm = (nn.LayerNorm(epsilon=self.eps) for _ in range(2))
-    self.ffn = Mlp(self.mlp, self.width, self.activation, self.mlp_dropout, self.init_std)
-
-  def keys_values(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """What readers of x [B,K,D] find there: two of [B,K,H,C]."""
-    return self.split(self.key(x)), self.split(self.value(x))
-
-  def split(self, x: jax.Array) -> jax.Array:
-    return rearrange(x, 'B K (H C) -> B K H C', H=self.heads)
 
 
 class FusionLayer(nn.Module):
@@ -177,14 +140,6 @@ class FusionLayer(nn.Module):
             'expected one (a word HxC sets it for the sub-layer)'
           )
     return own | shapes
-
-
-def head_shape(width: PerStream, heads: PerStream, stream: str) -> tuple[int, int]:
-  """(heads, head size) of a stream. Raises UserError where the heads do not divide the width."""
-  d, h = per_stream(width, stream, 'width'), per_stream(heads, stream, 'heads')
-  if d % h:
-    raise UserError(f'heads: found {h} for width {d} of stream {stream!r}, expected a divisor of the width')
-  return h, d // h
 
 
 def _mask(item: Item, x: Streams, mask: Streams, edge_mask: Streams) -> jax.Array | None:

@@ -18,7 +18,8 @@ from flax import linen as nn
 from flax.core import FrozenDict
 
 from mmjax.fusion import schedules
-from mmjax.fusion.layers import FusionStack, per_stream
+from mmjax.fusion.layers import FusionStack
+from mmjax.fusion.owner import per_stream
 from mmjax.layers.blocks import Pooler, Transform
 from mmjax.layers.embed import TextEmbed
 

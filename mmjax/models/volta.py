@@ -18,7 +18,8 @@ from flax import linen as nn
 from mmjax.encoders.regions import RegionEmbed as LXMERTRegions
 from mmjax.errors import UserError, nearest
 from mmjax.fusion import schedules
-from mmjax.fusion.layers import FusionStack, per_stream
+from mmjax.fusion.layers import FusionStack
+from mmjax.fusion.owner import per_stream
 from mmjax.layers.blocks import Pooler, Transform
 from mmjax.layers.embed import TextEmbed
 from mmjax.models import uniter, vilbert
