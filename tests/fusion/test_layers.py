@@ -9,7 +9,8 @@ import pytest
 
 from mmjax.errors import UserError
 from mmjax.fusion import schedules
-from mmjax.fusion.layers import MAPS, STATES, per_stream, roll, unroll
+from mmjax.fusion.layers import MAPS, STATES, roll, unroll
+from mmjax.fusion.owner import per_stream
 from mmjax.fusion.schedule import parse
 from mmjax.layers.attention import causal
 from tests.fusion.streams import NAMED, bert_layer, dense, feed_forward, layer_norm, read, stack, start, streams
