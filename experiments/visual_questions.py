@@ -67,7 +67,7 @@ def check(config: Mapping) -> None:
       raise UserError(f'--config.{key}: found {flat[key]}, expected 0 to below 1')
   if flat['optim.warmup'] > flat['optim.steps']:
     raise UserError(
-      f'--config.optim.warmup: found {flat["optim.warmup"]}, expected at most {flat["optim.steps"]} (steps)'
+      f'--config.optim.warmup: found {flat["optim.warmup"]}, expected at most {flat["optim.steps"]} (all steps)'
     )
 
 
@@ -121,7 +121,9 @@ def prepare(name: str, setting: str, folder: str) -> Task:
     data, builder, tests = easy_vqa, easy_vqa.EasyVqa, ('test',)
     settings, questions = ('pixels',), easy_vqa.MOST_QUESTIONS
   else:
-    raise UserError(f'data.name: {name!r} is not prepared here{nearest(name, ("sort_of_clevr", "easy_vqa"))}')
+    raise UserError(
+      f'data.name: found {name!r}, which is not prepared here{nearest(name, ("sort_of_clevr", "easy_vqa"))}'
+    )
   if setting not in settings:
     raise UserError(f'data.setting: found {setting!r}, {name} has {", ".join(settings)}{nearest(setting, settings)}')
   sentences, length = data.SENTENCES, data.LENGTH + (setting == 'statements')
