@@ -65,10 +65,6 @@ def check(config: Mapping) -> None:
   for key in SHARES:
     if not 0 <= flat[key] < 1:
       raise UserError(f'--config.{key}: found {flat[key]}, expected 0 to below 1')
-  if flat['optim.warmup'] > flat['optim.steps']:
-    raise UserError(
-      f'--config.optim.warmup: found {flat["optim.warmup"]}, expected at most {flat["optim.steps"]} (all steps)'
-    )
 
 
 @dataclasses.dataclass(frozen=True)

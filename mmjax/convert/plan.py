@@ -59,11 +59,6 @@ def position_ids(name: str, length: int) -> dict[str, np.ndarray]:
   return {name: np.arange(length)[None]}
 
 
-def prefix_of(shapes: Shapes, choices: tuple[str, ...], mark: str) -> str:
-  """The one of `choices` below which the tensor `mark` stands. '' where none does: what is missing is said later."""
-  return next((p for p in choices if (f'{p}.{mark}' if p else mark) in shapes), choices[0])
-
-
 def learnt(plan: Plan, variables: Mapping, loss: Callable[[Callable[..., Any]], tuple[jax.Array, Arrays]]) -> Arrays:
   """The peer's 'loss', its parts, and 'grad::NAME' of every tensor.
 

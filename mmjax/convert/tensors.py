@@ -7,8 +7,9 @@ Nothing of a file is believed before it was checked, and each fault is one UserE
 import json
 import math
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -70,18 +71,24 @@ def open_tensors(folder: Path, name: str = FILE) -> Tensors:
   return tensors
 
 
+def _unique(file: Path) -> Callable[[list[tuple[str, Any]]], dict]:
+  """What makes a dict of a JSON object's pairs, and refuses a key that stands twice."""
+
+  def unique(pairs):
+    found = dict(pairs)
+    for key, _ in pairs if len(found) < len(pairs) else ():
+      if sum(key == other for other, _ in pairs) > 1:
+        raise UserError(f'{file}: key {key!r} stands twice')
+    return found
+
+  return unique
+
+
 def read_json(file: Path) -> dict:
   """A JSON object. Raises UserError for what is no object and for a key that stands twice."""
 
-  def unique(pairs):
-    keys = [key for key, _ in pairs]
-    for key in keys:
-      if keys.count(key) > 1:
-        raise UserError(f'{file}: key {key!r} stands twice')
-    return dict(pairs)
-
   try:
-    found = json.loads(file.read_text(), object_pairs_hook=unique)
+    found = json.loads(file.read_text(), object_pairs_hook=_unique(file))
   except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
     raise UserError(f'{file}: {getattr(error, "strerror", None) or error}, expected a JSON object') from error
   if not isinstance(found, dict):
@@ -99,16 +106,8 @@ def read_header(file: Path) -> tuple[dict[str, tuple[np.dtype, tuple[int, ...], 
       raise UserError(f'{file}: {size} bytes and a header of {length}, expected a whole safetensors file')
     text = f.read(length)
 
-  def unique(pairs):
-    seen: set[str] = set()
-    for key, _ in pairs:
-      if key in seen:
-        raise UserError(f'{file}: key {key!r} stands twice in the header')
-      seen.add(key)
-    return dict(pairs)
-
   try:
-    header = json.loads(text, object_pairs_hook=unique)
+    header = json.loads(text, object_pairs_hook=_unique(file))
     header.pop('__metadata__', None)
     found = {
       name: (np.dtype(DTYPES[entry['dtype']]), tuple(map(int, entry['shape'])), *map(int, entry['data_offsets']))

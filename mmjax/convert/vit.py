@@ -27,10 +27,10 @@ def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
     attention_dropout=number(config, 'attention_probs_dropout_prob', 0.0),
     pooler=not prefix and 'pooler.dense.weight' in shapes,
   )
-  return Plan(config, model, rows(model, prefix, shapes), example(model, number(config, 'num_channels', 3)), outputs)
+  return Plan(config, model, rows(model, prefix), example(model, number(config, 'num_channels', 3)), outputs)
 
 
-def rows(model: ViT, prefix: str, shapes: Shapes) -> list[Row]:
+def rows(model: ViT, prefix: str) -> list[Row]:
   """prefix: 'vit' or ''."""
   layer = [
     *norm('norm', 'layernorm_before'),
