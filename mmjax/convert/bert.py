@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from mmjax.convert.models import example
-from mmjax.convert.names import Row, bert_layer, dense, embed, norm, vector
+from mmjax.convert.names import Row, bert_embed, bert_layer, dense, layers, word_scores
 from mmjax.convert.plan import (
   Arrays,
   Config,
@@ -51,19 +51,13 @@ def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
 def rows(model: BERT, prefix: str) -> list[Row]:
   """prefix: 'bert' or ''."""
   encoder = [
-    *embed('text/word', 'embeddings.word_embeddings'),
-    *embed('text/position', 'embeddings.position_embeddings'),
-    *embed('text/type', 'embeddings.token_type_embeddings'),
-    *norm('text/norm', 'embeddings.LayerNorm'),
-    *(r.layers('encoder/group0', 'encoder.layer.{n}', int(model.schedule.partition('*')[0]))
-      for r in bert_layer('sub0_t')),
+    *bert_embed('text'),
+    *layers(bert_layer('sub0_t'), 'encoder/group0', 'encoder.layer.{n}', model.schedule),
     *(dense('pooler/project', 'pooler.dense') if model.pooler else []),
   ]  # fmt: skip
   heads = []
   if model.pretrain:
-    heads += dense('masked_word/project', 'cls.predictions.transform.dense')
-    heads += norm('masked_word/norm', 'cls.predictions.transform.LayerNorm')
-    heads += vector('word_bias', 'cls.predictions.bias') + dense('next', 'cls.seq_relationship')
+    heads += word_scores() + dense('next', 'cls.seq_relationship')
   return [row.below('', prefix) for row in encoder] + heads
 
 

@@ -6,8 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from mmjax.convert.load import read
-from mmjax.convert.names import from_theirs
+from mmjax.convert.load import converted, read
 from mmjax.convert.plan import Arrays
 from mmjax.convert.tensors import Tensors
 
@@ -20,7 +19,7 @@ def compute(folder: str | Path) -> Arrays:
   plan, tensors = read(folder)
   given = {name: np.array(a) for name, a in Tensors([folder / 'inputs.safetensors']).items()}
   with jax.default_matmul_precision('highest'):
-    variables = from_theirs(plan.rows, tensors, plan.shapes(), plan.buffers)
+    variables = converted(plan, tensors)
     found = jax.jit(lambda variables: plan.outputs(plan, variables, given))(variables)
   return {name: np.asarray(value) for name, value in found.items()}
 

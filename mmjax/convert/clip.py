@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from mmjax.convert.models import example
-from mmjax.convert.names import Row, dense, embed, norm, unused, vector
+from mmjax.convert.names import Row, dense, embed, layers, norm, unused, vector
 from mmjax.convert.plan import (
   Arrays,
   Config,
@@ -98,8 +98,7 @@ def _tower(part: str, module: TextTower | ImageTower) -> list[Row]:
     *dense('ffn/project', 'mlp.fc2'),
   ]  # fmt: skip
   name, stream = ('text_model', 't') if part == 'text' else ('vision_model', 'v')
-  count = int(module.schedule.partition('*')[0])
-  rows = [r.layers(f'encoder/group0/sub0_{stream}', f'{name}.encoder.layers.{{n}}', count) for r in layer]
+  rows = layers(layer, f'encoder/group0/sub0_{stream}', f'{name}.encoder.layers.{{n}}', module.schedule)
   if part == 'text':
     rows += embed('word', f'{name}.embeddings.token_embedding')
     rows += vector('position', f'{name}.embeddings.position_embedding.weight') + norm(
@@ -118,12 +117,12 @@ def plan_openai(config: Config, shapes: Shapes, kind: str) -> Plan:
   """OpenAI's state_dict. Sizes are read off the tensors; heads are width / 64 where the config says nothing else."""
   text_of, image_of = config.get('clip', {}), config.get('visual', {})
   size = lambda name, axis=0: _size(shapes, name, axis)
-  layers = lambda below: len({n.split('.')[below.count('.')] for n in shapes if n.startswith(below)})
+  count = lambda below: len({n.split('.')[below.count('.')] for n in shapes if n.startswith(below)})
   width = size('ln_final.weight')
   text = TextTower(
     vocab=size('token_embedding.weight'),
     positions=size('positional_embedding'),
-    schedule=f'{layers("transformer.resblocks.")}*[t<t]',
+    schedule=f'{count("transformer.resblocks.")}*[t<t]',
     width=width,
     heads=text_of.get('transformer_heads', width // 64),
     mlp=size('transformer.resblocks.0.mlp.c_fc.weight'),
@@ -135,7 +134,7 @@ def plan_openai(config: Config, shapes: Shapes, kind: str) -> Plan:
     image = ImageTower(
       image=grid * patch,
       patch=patch,
-      schedule=f'{layers("visual.transformer.resblocks.")}*[v<v]',
+      schedule=f'{count("visual.transformer.resblocks.")}*[v<v]',
       width=width,
       heads=image_of.get('heads', width // 64),
       mlp=size('visual.transformer.resblocks.0.mlp.c_fc.weight'),
@@ -150,7 +149,7 @@ def plan_openai(config: Config, shapes: Shapes, kind: str) -> Plan:
       width=width,
       heads=image_of.get('heads', 32 * width // 64),
       out=size('visual.attnpool.c_proj.weight'),
-      blocks=tuple(layers(f'visual.layer{n}.') for n in range(1, 5)),
+      blocks=tuple(count(f'visual.layer{n}.') for n in range(1, 5)),
     )
     vision = _resnet(image)
   rows = [
@@ -185,7 +184,7 @@ def _blocks(ours: str, theirs: str, schedule: str) -> list[Row]:
     *dense('ffn/expand', 'mlp.c_fc'),
     *dense('ffn/project', 'mlp.c_proj'),
   ]  # fmt: skip
-  return [row.layers(ours, f'{theirs}.{{n}}', int(schedule.partition('*')[0])) for row in layer]
+  return layers(layer, ours, f'{theirs}.{{n}}', schedule)
 
 
 def _vit(tower: ImageTower) -> list[Row]:

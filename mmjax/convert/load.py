@@ -40,11 +40,11 @@ def load(path: str | Path, allow_pickle: bool = False, seen: Seen = lambda size:
     if config.get('format') == FORMAT:
       return _load_ours(folder, config, seen)
   plan, tensors = read(folder, allow_pickle)
-  return plan.model, from_theirs(plan.rows, tensors, plan.shapes(), plan.buffers, seen)
+  return plan.model, converted(plan, tensors, seen)
 
 
 def read(path: str | Path, allow_pickle: bool = False) -> tuple[Plan, dict[str, np.ndarray]]:
-  """A published folder (or a file in it), understood but not converted, and its tensors, under their first names."""
+  """A published folder (or a file in it), understood but not converted, and its tensors."""
   path = Path(path)
   folder = path.parent if path.is_file() else path
   if not folder.is_dir():
@@ -55,8 +55,7 @@ def read(path: str | Path, allow_pickle: bool = False) -> tuple[Plan, dict[str, 
   config: Config = read_json(folder / 'config.json')
   if config.get('format') == FORMAT:
     raise UserError(f'{folder}: is in the format of this project already')
-  plan = families.plan(config, {name: tensor.shape for name, tensor in tensors.items()}, str(path))
-  return plan, once(plan, tensors)
+  return families.plan(config, {name: tensor.shape for name, tensor in tensors.items()}, str(path)), tensors
 
 
 def tensors_of(path: Path, allow_pickle: bool = False) -> dict[str, np.ndarray]:
@@ -81,16 +80,18 @@ def tensors_of(path: Path, allow_pickle: bool = False) -> dict[str, np.ndarray]:
   return {name.removeprefix(prefix): tensor for name, tensor in found.items()}
 
 
-def once(plan: Plan, tensors: Tensors) -> dict[str, np.ndarray]:
-  """Tensors that stand under two names, under the first. Raises UserError where the two differ."""
-  found = dict(tensors)
-  for second, first in plan.tied.items():
-    if second in found and first in found and not np.array_equal(found[second], found[first]):
-      raise UserError(f'{second} differs from {first}, expected one tensor under two names')
-    if second in found:
-      found.setdefault(first, found[second])
-      del found[second]
-  return found
+def converted(plan: Plan, tensors: Tensors, seen: Seen = lambda size: None) -> dict:
+  """The plan's variables from a published checkpoint's tensors; seen is told of the bytes of each.
+
+  Raises UserError for tensors that do not fit (see `from_theirs`), and where two names of one tensor hold two.
+  """
+  first = dict(tensors)
+  for second, name in plan.tied.items():
+    if second in first:
+      tensor = first.pop(second)
+      if not np.array_equal(first.setdefault(name, tensor), tensor):
+        raise UserError(f'{second} differs from {name}, expected one tensor under two names')
+  return from_theirs(plan.rows, first, plan.shapes(), plan.buffers, seen)
 
 
 def save(model: nn.Module, variables: Mapping, folder: str | Path) -> None:
@@ -102,11 +103,10 @@ def save(model: nn.Module, variables: Mapping, folder: str | Path) -> None:
 def import_(path: str | Path, folder: str | Path, allow_pickle: bool = False, seen: Seen = lambda size: None) -> Plan:
   """A published checkpoint -> a folder in our format that can be exported back. Returns what was understood of it."""
   plan, tensors = read(path, allow_pickle)
-  given = tensors_of(Path(path), allow_pickle)
-  variables = from_theirs(plan.rows, tensors, plan.shapes(), plan.buffers, seen)
+  variables = converted(plan, tensors, seen)
   source = {
     'config': dict(plan.config),
-    'tensors': {name: [list(tensor.shape), NAMES[tensor.dtype]] for name, tensor in given.items()},
+    'tensors': {name: [list(tensor.shape), NAMES[tensor.dtype]] for name, tensor in tensors.items()},
   }
   with making(folder) as made:
     _write_ours(made, plan.model, variables, source)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmjax.convert.models import example
-from mmjax.convert.names import Row, attention, bert_layer, dense, embed, feed_forward, norm, vector
+from mmjax.convert.names import Row, attention, bert_embed, bert_layer, dense, feed_forward, layers, norm, word_scores
 from mmjax.convert.plan import Arrays, Config, Plan, Shapes, activation, captured, learnt, number
 from mmjax.models.lxmert import LXMERT
 from mmjax.objectives import lxmert_pretraining
@@ -59,17 +59,14 @@ def rows(model: LXMERT, config: Config, prefix: str) -> list[Row]:
     )),
   ]  # fmt: skip
   encoder = [
-    *embed('text/word', 'embeddings.word_embeddings'),
-    *embed('text/position', 'embeddings.position_embeddings'),
-    *embed('text/type', 'embeddings.token_type_embeddings'),
-    *norm('text/norm', 'embeddings.LayerNorm'),
+    *bert_embed('text'),
     *dense('regions/feature', 'encoder.visn_fc.visn_fc'),
     *norm('regions/feature_norm', 'encoder.visn_fc.visn_layer_norm'),
     *dense('regions/box', 'encoder.visn_fc.box_fc'),
     *norm('regions/box_norm', 'encoder.visn_fc.box_layer_norm'),
-    *(r.layers('encoder/group0', 'encoder.layer.{n}', config['l_layers']) for r in bert_layer('sub0_t')),
-    *(r.layers('encoder/group1', 'encoder.r_layers.{n}', config['r_layers']) for r in bert_layer('sub0_v')),
-    *(r.layers('encoder/group2', 'encoder.x_layers.{n}', config['x_layers']) for r in cross),
+    *layers(bert_layer('sub0_t'), 'encoder/group0', 'encoder.layer.{n}', range(config['l_layers'])),
+    *layers(bert_layer('sub0_v'), 'encoder/group1', 'encoder.r_layers.{n}', range(config['r_layers'])),
+    *layers(cross, 'encoder/group2', 'encoder.x_layers.{n}', range(config['x_layers'])),
     *dense('pooler/project', 'pooler.dense'),
   ]
   heads = []
@@ -77,9 +74,7 @@ def rows(model: LXMERT, config: Config, prefix: str) -> list[Row]:
     heads += dense('answer/project', 'answer_head.logit_fc.0') + norm('answer/norm', 'answer_head.logit_fc.2')
     heads += dense('answer_score', 'answer_head.logit_fc.3')
   if model.pretrain:
-    heads += dense('masked_word/project', 'cls.predictions.transform.dense')
-    heads += norm('masked_word/norm', 'cls.predictions.transform.LayerNorm')
-    heads += vector('word_bias', 'cls.predictions.bias') + dense('matched', 'cls.seq_relationship')
+    heads += word_scores() + dense('matched', 'cls.seq_relationship')
     sizes = {'feat': model.num_features, 'obj': model.num_objects, 'attr': model.num_attributes}
     if any(sizes.values()):
       heads += dense('masked_object/project', 'obj_predict_head.transform.dense')

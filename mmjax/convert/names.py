@@ -15,6 +15,7 @@ import numpy as np
 from flax import traverse_util
 
 from mmjax.errors import UserError
+from mmjax.fusion.schedule import parse
 
 UNUSED = 'unused'  # collection of tensors that no output needs: kept, so that they can be handed back
 
@@ -42,12 +43,6 @@ class Row:
   def path(self) -> str:
     return f'{self.collection}/{self.ours}'
 
-  def layers(self, ours: str, theirs: str, indices: int | Iterable[int]) -> 'Row':
-    """The same row once a layer: `theirs` holds '{n}' for the layer's index, which is 0 ... n - 1 or as given."""
-    every = range(indices) if isinstance(indices, int) else indices
-    names = tuple(f'{theirs.format(n=n)}.{self.theirs[0]}' for n in every)
-    return replace(self, ours=f'{ours}/{self.ours}', theirs=names, stacked=True)
-
   def below(self, ours: str, theirs: str) -> 'Row':
     """The same row with a prefix on either side ('' for none)."""
     join = lambda prefix, name, mark: f'{prefix}{mark}{name}' if prefix else name
@@ -62,6 +57,13 @@ class Row:
     """A tensor as a parameter, or as a layer of one."""
     i, n = self.part
     return LAYOUTS[self.layout][0](tensor[len(tensor) * i // n : len(tensor) * (i + 1) // n] if n > 1 else tensor)
+
+
+def layers(rows: Iterable[Row], ours: str, theirs: str, indices: str | Iterable[int]) -> list[Row]:
+  """The rows once a layer, stacked: `theirs` holds '{n}' for its index, 0 ... n - 1 for a schedule of one group."""
+  every = range(parse(indices).groups[0].repeats) if isinstance(indices, str) else list(indices)
+  names = lambda row: tuple(f'{theirs.format(n=n)}.{row.theirs[0]}' for n in every)
+  return [replace(row, ours=f'{ours}/{row.ours}', theirs=names(row), stacked=True) for row in rows]
 
 
 def dense(ours: str, theirs: str) -> list[Row]:
@@ -108,6 +110,25 @@ def bert_layer(owner: str) -> list[Row]:
   return [
     *attention(owner, 'attention.self', 'attention.output'),
     *feed_forward(owner, 'intermediate.dense', 'output'),
+  ]
+
+
+def bert_embed(owner: str) -> list[Row]:
+  """BERT's tables of words, positions and segments, and their norm."""
+  return [
+    *embed(f'{owner}/word', 'embeddings.word_embeddings'),
+    *embed(f'{owner}/position', 'embeddings.position_embeddings'),
+    *embed(f'{owner}/type', 'embeddings.token_type_embeddings'),
+    *norm(f'{owner}/norm', 'embeddings.LayerNorm'),
+  ]
+
+
+def word_scores() -> list[Row]:
+  """BERT's head for masked words, whose kernel is the table of words."""
+  return [
+    *dense('masked_word/project', 'cls.predictions.transform.dense'),
+    *norm('masked_word/norm', 'cls.predictions.transform.LayerNorm'),
+    *vector('word_bias', 'cls.predictions.bias'),
   ]
 
 

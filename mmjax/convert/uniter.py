@@ -8,7 +8,7 @@ import numpy as np
 import optax
 
 from mmjax.convert.models import example
-from mmjax.convert.names import Row, bert_layer, dense, embed, norm, vector
+from mmjax.convert.names import Row, bert_embed, bert_layer, dense, layers, norm, vector, word_scores
 from mmjax.convert.plan import Arrays, Config, Plan, Shapes, captured, learnt, number
 from mmjax.fusion.layers import ENTRY
 from mmjax.models.uniter import UNITER
@@ -40,18 +40,14 @@ def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
 
 def rows(model: UNITER) -> list[Row]:
   encoder = [
-    *embed('text/word', 'embeddings.word_embeddings'),
-    *embed('text/position', 'embeddings.position_embeddings'),
-    *embed('text/type', 'embeddings.token_type_embeddings'),
-    *norm('text/norm', 'embeddings.LayerNorm'),
+    *bert_embed('text'),
     *dense('regions/feature', 'img_embeddings.img_linear'),
     *norm('regions/feature_norm', 'img_embeddings.img_layer_norm'),
     *dense('regions/box', 'img_embeddings.pos_linear'),
     *norm('regions/box_norm', 'img_embeddings.pos_layer_norm'),
     *vector('regions/masked', 'img_embeddings.mask_embedding.weight'),
     *norm('regions/norm', 'img_embeddings.LayerNorm'),
-    *(r.layers('encoder/group0', 'encoder.layer.{n}', int(model.schedule.partition('*')[0]))
-      for r in bert_layer('sub0_tied')),
+    *layers(bert_layer('sub0_tied'), 'encoder/group0', 'encoder.layer.{n}', model.schedule),
     *dense('pooler/project', 'pooler.dense'),
   ]  # fmt: skip
   heads = []
@@ -59,9 +55,7 @@ def rows(model: UNITER) -> list[Row]:
     heads += dense('answer/project', 'vqa_output.0') + norm('answer/norm', 'vqa_output.2')
     heads += dense('answer_score', 'vqa_output.3')
   if model.pretrain:
-    heads += dense('masked_word/project', 'cls.predictions.transform.dense')
-    heads += norm('masked_word/norm', 'cls.predictions.transform.LayerNorm')
-    heads += vector('word_bias', 'cls.predictions.bias') + dense('matched', 'itm_output')
+    heads += word_scores() + dense('matched', 'itm_output')
     heads += dense('masked_feature/project', 'feat_regress.net.0') + norm('masked_feature/norm', 'feat_regress.net.2')
     heads += vector('feature_bias', 'feat_regress.bias')
     heads += dense('masked_object/project', 'region_classifier.net.0')

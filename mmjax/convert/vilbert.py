@@ -6,7 +6,7 @@ import jax
 import optax
 
 from mmjax.convert.models import example
-from mmjax.convert.names import Row, bert_layer, dense, embed, feed_forward, norm, unused, vector
+from mmjax.convert.names import Row, bert_embed, bert_layer, dense, feed_forward, layers, norm, unused, word_scores
 from mmjax.convert.plan import Arrays, Config, Plan, Shapes, activation, captured, cross_entropy, learnt, number
 from mmjax.errors import UserError
 from mmjax.models.vilbert import ViLBERT
@@ -25,7 +25,7 @@ def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
     vocab=number(config, 'vocab_size'),
     positions=number(config, 'max_position_embeddings'),
     types=number(config, 'type_vocab_size'),
-    schedule=' '.join(f'{len(layers)}*[{_written(layers[0], shape)}]' for layers in groups),
+    schedule=' '.join(f'{len(group)}*[{_written(group[0], shape)}]' for group in groups),
     width=sizes('hidden_size', 'v_hidden_size'),
     heads=sizes('num_attention_heads', 'v_num_attention_heads'),
     mlp=sizes('intermediate_size', 'v_intermediate_size'),
@@ -75,19 +75,16 @@ def _written(layer: list[Step], shape: str) -> str:
 
 def rows(config: Config, groups: list[list[list[Step]]]) -> list[Row]:
   encoder = []
-  for g, layers in enumerate(groups):
-    subs = [_subs(layer) for layer in layers]
+  for g, group in enumerate(groups):
+    subs = [_subs(layer) for layer in group]
     for n, sub in enumerate(subs[0]):
       for k, (kind, _) in enumerate(sub):
         at = [layer[n][k][1] for layer in subs]
         name, own = {'c': ('c_layer', _co_attention(f'sub{n}')), 't': ('layer', bert_layer(f'sub{n}_t')),
                      'v': ('v_layer', bert_layer(f'sub{n}_v'))}[kind]  # fmt: skip
-        encoder += [row.layers(f'group{g}', f'{name}.{{n}}', at) for row in own]
+        encoder += layers(own, f'group{g}', f'{name}.{{n}}', at)
   body = [
-    *embed('text/word', 'embeddings.word_embeddings'),
-    *embed('text/position', 'embeddings.position_embeddings'),
-    *embed('text/type', 'embeddings.token_type_embeddings'),
-    *norm('text/norm', 'embeddings.LayerNorm'),
+    *bert_embed('text'),
     *dense('regions/feature', 'v_embeddings.image_embeddings'),
     *dense('regions/box', 'v_embeddings.image_location_embeddings'),
     *norm('regions/norm', 'v_embeddings.LayerNorm'),
@@ -105,9 +102,7 @@ def rows(config: Config, groups: list[list[list[Step]]]) -> list[Row]:
 def heads(decoder: str) -> list[Row]:
   """The pre-training heads; VOLTA, which grew out of this code, has them under the same names but for the decoder."""
   return [
-    *dense('masked_word/project', 'cls.predictions.transform.dense'),
-    *norm('masked_word/norm', 'cls.predictions.transform.LayerNorm'),
-    *vector('word_bias', 'cls.predictions.bias'),
+    *word_scores(),
     *dense('masked_object/project', 'cls.imagePredictions.transform.dense'),
     *norm('masked_object/norm', 'cls.imagePredictions.transform.LayerNorm'),
     *dense('object_score', decoder),
@@ -140,8 +135,8 @@ def outputs(plan: Plan, variables: Mapping, given: Arrays) -> Arrays:
   found = {'sequence_output_t': out['t'], 'sequence_output_v': out['v'], 'pooled_t': out['pooled_t'],
            'pooled_v': out['pooled_v'], 'prediction_scores_t': out['words'], 'prediction_scores_v': out['objects'],
            'seq_relationship_score': out['matched']}  # fmt: skip
-  for g, layers in enumerate(_groups(plan.config)):
-    for r, layer in enumerate(layers):
+  for g, group in enumerate(_groups(plan.config)):
+    for r, layer in enumerate(group):
       for n, sub in enumerate(_subs(layer)):
         for kind, at in sub:
           read = lambda edge, g=g, r=r, n=n: maps['encoder'][f'group{g}'][f'sub{n}/{edge}'][r]

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 
 from mmjax.convert.models import example
-from mmjax.convert.names import Row, bert_layer, dense, embed, norm, unused, vector
+from mmjax.convert.names import Row, bert_embed, bert_layer, dense, embed, layers, unused, word_scores
 from mmjax.convert.plan import (
   Arrays,
   Config,
@@ -92,22 +92,16 @@ def rows(model: VisualBERT, prefix: str, scores: str, authors: bool) -> list[Row
   project, suffix = ('projection', '_visual') if authors else ('visual_projection', '')
   table = lambda name: f'embeddings.{name}_embeddings_visual' if suffix else f'embeddings.visual_{name}_embeddings'
   encoder = [
-    *embed('embed/word', 'embeddings.word_embeddings'),
-    *embed('embed/position', 'embeddings.position_embeddings'),
-    *embed('embed/type', 'embeddings.token_type_embeddings'),
-    *norm('embed/norm', 'embeddings.LayerNorm'),
+    *bert_embed('embed'),
     *dense('embed/region', f'embeddings.{project}'),
     *embed('embed/region_type', table('token_type')),
     *embed('embed/region_position', table('position')),
-    *(r.layers('encoder/group0', 'encoder.layer.{n}', int(model.schedule.partition('*')[0]))
-      for r in bert_layer('sub0_tied')),
+    *layers(bert_layer('sub0_tied'), 'encoder/group0', 'encoder.layer.{n}', model.schedule),
     *dense('pooler/project', 'pooler.dense'),
   ]  # fmt: skip
   heads = dense('answer_score', scores) if model.num_answers else []
   if model.pretrain:
-    heads += dense('masked_word/project', 'cls.predictions.transform.dense')
-    heads += norm('masked_word/norm', 'cls.predictions.transform.LayerNorm')
-    heads += vector('word_bias', 'cls.predictions.bias') + dense('matched', 'cls.seq_relationship')
+    heads += word_scores() + dense('matched', 'cls.seq_relationship')
   if model.grounding:
     name = 'flickr_attention' if authors else 'attention'
     heads += dense('grounding/query', f'{name}.query') + dense('grounding/key', f'{name}.key')

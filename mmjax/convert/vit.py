@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from mmjax.convert.models import example
-from mmjax.convert.names import Row, dense, norm
+from mmjax.convert.names import Row, dense, layers, norm
 from mmjax.convert.plan import Arrays, Config, Plan, Shapes, activation, captured, cross_entropy, learnt, number
 from mmjax.fusion.layers import ENTRY
 from mmjax.models.vit import ViT
@@ -45,7 +45,7 @@ def rows(model: ViT, prefix: str) -> list[Row]:
     Row('patches/position', ('embeddings.position_embeddings',), 'batched'),
     Row('patches/project/kernel', ('embeddings.patch_embeddings.projection.weight',), 'conv'),
     Row('patches/project/bias', ('embeddings.patch_embeddings.projection.bias',)),
-    *(r.layers('encoder/group0/sub0_v', 'encoder.layer.{n}', int(model.schedule.partition('*')[0])) for r in layer),
+    *layers(layer, 'encoder/group0/sub0_v', 'encoder.layer.{n}', model.schedule),
     *norm('norm', 'layernorm'),
     *(dense('pooler/project', 'pooler.dense') if model.pooler else []),
   ]

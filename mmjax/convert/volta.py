@@ -9,7 +9,7 @@ import optax
 
 from mmjax.convert import vilbert
 from mmjax.convert.models import example
-from mmjax.convert.names import Row, dense, embed, norm
+from mmjax.convert.names import Row, dense, embed, layers, norm
 from mmjax.convert.plan import Arrays, Config, Plan, Shapes, activation, captured, cross_entropy, learnt, number
 from mmjax.errors import UserError
 from mmjax.fusion.layers import ENTRY
@@ -39,7 +39,7 @@ def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
     vocab=number(config, 'vocab_size'),
     positions=number(config, 'max_position_embeddings'),
     types=number(config, 'type_vocab_size'),
-    schedule=' '.join(f'{len(layers)}*[{"; ".join(step.text for step in layers[0])}]' for layers in groups),
+    schedule=' '.join(f'{len(group)}*[{"; ".join(step.text for step in group[0])}]' for group in groups),
     width=width['t'] if len(set(width.values())) == 1 else width,
     heads=sizes('num_attention_heads'),
     mlp=sizes('intermediate_size'),
@@ -132,9 +132,9 @@ def grouped(steps: list[Step]) -> list[list[list[Step]]]:
 def _layers(groups: list[list[list[Step]]]) -> tuple[list[Row], dict[str, str]]:
   """(the rows of the encoder, the second names of shared tensors)."""
   rows, shared = [], {}
-  for g, layers in enumerate(groups):
-    for n, step in enumerate(layers[0]):
-      same = [layer[n] for layer in layers]
+  for g, group in enumerate(groups):
+    for n, step in enumerate(group[0]):
+      same = [layer[n] for layer in group]
       attention, fed = [s.attention for s in same], [s.feed_forward for s in same]
       sources = set(''.join(step.reads.values())) | set(step.reads)
       for s in sorted(sources) if not step.tied else ['tied']:
@@ -147,13 +147,13 @@ def _layers(groups: list[list[list[Step]]]) -> tuple[list[Row], dict[str, str]]:
           if reads:
             own += dense(f'{owner}/out', f'attention_output.{v}dense')
             own += norm(f'{owner}/norm', f'attention_output.{v}LayerNorm')
-          rows += [r.layers(f'encoder/group{g}', 'bert.encoder.layer.{n}', attention) for r in own]
+          rows += layers(own, f'encoder/group{g}', 'bert.encoder.layer.{n}', attention)
         if step.feed_forward >= 0 and (s == 'tied' or s in step.reads):
           own = dense(f'{owner}/ffn/expand', f'intermediate.{v}dense') + dense(
             f'{owner}/ffn/project', f'output.{v}dense'
           )
           own += norm(f'{owner}/ffn_norm', f'output.{v}LayerNorm')
-          rows += [r.layers(f'encoder/group{g}', 'bert.encoder.layer.{n}', fed) for r in own]
+          rows += layers(own, f'encoder/group{g}', 'bert.encoder.layer.{n}', fed)
   for row in rows:
     if '_tied/' in row.ours:
       for name in row.theirs:
@@ -228,8 +228,8 @@ def outputs(plan: Plan, variables: Mapping, given: Arrays) -> Arrays:
   length = {'t': called[0].shape[1], 'v': called[2].shape[1]}
   now = dict(states[ENTRY])
   found |= {f'layers_{s}.0': now[s] for s in 'tv'}
-  for g, layers in enumerate(grouped(steps(plan.config))):
-    for r, layer in enumerate(layers):
+  for g, group in enumerate(grouped(steps(plan.config))):
+    for r, layer in enumerate(group):
       for n, step in enumerate(layer):
         after = states[f'group{g}']
         for number_, half in ((step.attention, '/attention'), (step.feed_forward, '')):

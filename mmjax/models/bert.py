@@ -11,7 +11,7 @@ Differs from the paper: nothing.
 import jax
 from flax import linen as nn
 
-from mmjax.fusion.layers import FusionStack
+from mmjax.fusion.layers import stack_of
 from mmjax.fusion.schedules import BERT as SCHEDULE
 from mmjax.layers.blocks import Pooler, Transform
 from mmjax.layers.embed import TextEmbed
@@ -65,22 +65,9 @@ class BERT(nn.Module):
       init_std=self.init_std,
       name='text',
     )
-    x = FusionStack(
-      self.schedule,
-      self.width,
-      self.heads,
-      self.mlp,
-      'post',
-      self.eps,
-      self.activation,
-      self.dropout,
-      self.attention_dropout,
-      masking=self.masking,
-      init_std=self.init_std,
-      scan=self.scan,
-      remat=self.remat,
-      name='encoder',
-    )({'t': words(text, types, at, train=train)}, {} if text_mask is None else {'t': text_mask}, train=train)
+    x = stack_of(self)(
+      {'t': words(text, types, at, train=train)}, {} if text_mask is None else {'t': text_mask}, train=train
+    )
     out = x | ({'pooled': Pooler(self.width, self.init_std, name='pooler')(x['t'])} if self.pooler else {})
     if self.pretrain:
       bias = self.param('word_bias', nn.initializers.zeros, (self.vocab,))

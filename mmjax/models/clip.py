@@ -14,7 +14,7 @@ from flax import linen as nn
 from mmjax.encoders.image import PatchEmbed
 from mmjax.encoders.resnet import AttentionPool, ResNet
 from mmjax.fusion import schedules
-from mmjax.fusion.layers import FusionStack
+from mmjax.fusion.layers import stack_of
 from mmjax.layers.attention import causal
 from mmjax.layers.embed import Embed
 
@@ -48,19 +48,9 @@ class TextTower(nn.Module):
     length = text.shape[1]
     position = self.param('position', nn.initializers.normal(0.01), (self.positions, self.width))
     x = Embed(self.vocab, self.width, init_std=INIT_STD, name='word')(text) + position[:length]
-    x = FusionStack(
-      self.schedule,
-      self.width,
-      self.heads,
-      self.mlp,
-      'pre',
-      self.eps,
-      self.activation,
-      dropout=0.0,
-      attention_dropout=self.attention_dropout,
-      scan=self.scan,
-      name='encoder',
-    )({'t': x}, {} if text_mask is None else {'t': text_mask}, {'t<t': causal(length)}, train=train)['t']
+    x = stack_of(self, norm='pre', dropout=0.0)(
+      {'t': x}, {} if text_mask is None else {'t': text_mask}, {'t<t': causal(length)}, train=train
+    )['t']
     x = nn.LayerNorm(epsilon=self.eps, name='norm')(x)
     at = text.argmax(1) if self.end < 0 else (text == self.end).argmax(1)
     read = jnp.take_along_axis(x, at[:, None, None], 1)[:, 0]
@@ -94,19 +84,7 @@ class ImageTower(nn.Module):
     norm = lambda name: nn.LayerNorm(epsilon=self.eps, name=name)
     grid = (self.image // self.patch, self.image // self.patch)
     x = norm('first_norm')(PatchEmbed(self.width, self.patch, grid, bias=False, name='patches')(image))
-    x = FusionStack(
-      self.schedule,
-      self.width,
-      self.heads,
-      self.mlp,
-      'pre',
-      self.eps,
-      self.activation,
-      dropout=0.0,
-      attention_dropout=self.attention_dropout,
-      scan=self.scan,
-      name='encoder',
-    )({'v': x}, train=train)['v']
+    x = stack_of(self, norm='pre', dropout=0.0)({'v': x}, train=train)['v']
     read = norm('norm')(x[:, 0])
     return x, nn.Dense(self.out, use_bias=False, name='project')(read) if self.out else read
 

@@ -17,7 +17,7 @@ from flax import linen as nn
 
 from mmjax.encoders.regions import BoxGeometry, RegionEmbed
 from mmjax.fusion import schedules
-from mmjax.fusion.layers import FusionStack
+from mmjax.fusion.layers import stack_of
 from mmjax.fusion.owner import per_stream
 from mmjax.layers.blocks import Pooler, Transform
 from mmjax.layers.embed import TextEmbed
@@ -80,22 +80,8 @@ class LXMERT(nn.Module):
     bias = {}
     if self.geometry:
       bias['v<v'] = BoxGeometry(per_stream(self.heads, 'v', 'heads'), name='geometry')(boxes)
-    x = FusionStack(  # section 2.2: object-relationship, language and cross-modality encoders are the schedule
-      self.schedule,
-      width,
-      self.heads,
-      self.mlp,
-      self.norm,
-      eps,
-      self.activation,
-      self.dropout,
-      self.attention_dropout,
-      masking=self.masking,
-      init_std=init_std,
-      scan=self.scan,
-      remat=self.remat,
-      name='encoder',
-    )(x, mask, bias=bias, train=train)
+    # section 2.2: object-relationship, language and cross-modality encoders are the schedule
+    x = stack_of(self)(x, mask, bias=bias, train=train)
     if self.norm == 'pre':
       x = {s: nn.LayerNorm(epsilon=eps, name=f'{s}_norm')(x[s]) for s in x}
     out = x | {'pooled': Pooler(width, init_std, name='pooler')(x['t'])}  # section 2.3, cross-modality output

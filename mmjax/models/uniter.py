@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mmjax.fusion import schedules
-from mmjax.fusion.layers import FusionStack
+from mmjax.fusion.layers import stack_of
 from mmjax.layers.blocks import Pooler, Transform
 from mmjax.layers.embed import TextEmbed
 
@@ -114,22 +114,7 @@ class UNITER(nn.Module):
     t = words(text, types, at, train=train)
     v = places(regions, boxes, words.type(jnp.ones((), int)), masked, train=train)
     mask = {s: m for s, m in (('t', text_mask), ('v', regions_mask)) if m is not None}
-    x = FusionStack(
-      self.schedule,
-      self.width,
-      self.heads,
-      self.mlp,
-      'post',
-      self.eps,
-      self.activation,
-      self.dropout,
-      self.attention_dropout,
-      masking=self.masking,
-      init_std=self.init_std,
-      scan=self.scan,
-      remat=self.remat,
-      name='encoder',
-    )({'t': t, 'v': v}, mask, train=train)
+    x = stack_of(self)({'t': t, 'v': v}, mask, train=train)
     out = x | {'pooled': Pooler(self.width, self.init_std, name='pooler')(x['t'])}
     score = lambda size, name: nn.Dense(size, kernel_init=nn.initializers.normal(self.init_std), name=name)
     transform = lambda width, name: Transform(width, self.eps, 'gelu', self.init_std, name=name)

@@ -18,7 +18,7 @@ from flax import linen as nn
 from flax.core import FrozenDict
 
 from mmjax.fusion import schedules
-from mmjax.fusion.layers import FusionStack
+from mmjax.fusion.layers import stack_of
 from mmjax.fusion.owner import per_stream
 from mmjax.layers.blocks import Pooler, Transform
 from mmjax.layers.embed import TextEmbed
@@ -102,22 +102,7 @@ class ViLBERT(nn.Module):
       name='text',
     )
     place = PlacedRegions(width['v'], self.eps, self.dropout, self.init_std, name='regions')
-    x = FusionStack(
-      self.schedule,
-      self.width,
-      self.heads,
-      self.mlp,
-      'post',
-      self.eps,
-      self.activation,
-      self.dropout,
-      self.attention_dropout,
-      masking=self.masking,
-      init_std=self.init_std,
-      scan=self.scan,
-      remat=self.remat,
-      name='encoder',
-    )(
+    x = stack_of(self)(
       {'t': words(text, types, train=train), 'v': place(regions, boxes, train=train)},
       {'t': text_mask} | ({} if regions_mask is None else {'v': regions_mask}),
       train=train,

@@ -20,7 +20,7 @@ from flax import linen as nn
 from mmjax.encoders.regions import BoxGeometry
 from mmjax.errors import UserError, nearest
 from mmjax.fusion import schedules
-from mmjax.fusion.layers import FusionStack
+from mmjax.fusion.layers import stack_of
 from mmjax.fusion.owner import per_stream
 from mmjax.layers.attention import LOWEST
 from mmjax.layers.blocks import Pooler, Transform
@@ -167,22 +167,7 @@ class VisualBERT(nn.Module):
       if boxes is None:
         raise UserError('geometry=True: found no boxes, expected [N,R,4]')
       bias['v<v'] = BoxGeometry(per_stream(self.heads, 'v', 'heads'), name='geometry')(boxes)
-    x = FusionStack(
-      self.schedule,
-      self.width,
-      self.heads,
-      self.mlp,
-      self.norm,
-      self.eps,
-      self.activation,
-      self.dropout,
-      self.attention_dropout,
-      masking=self.masking,
-      init_std=self.init_std,
-      scan=self.scan,
-      remat=self.remat,
-      name='encoder',
-    )(x, mask, bias=bias, train=train)
+    x = stack_of(self)(x, mask, bias=bias, train=train)
     if self.norm == 'pre':
       norm = nn.LayerNorm(epsilon=self.eps, name='norm')
       x = {s: norm(x[s]) for s in x}

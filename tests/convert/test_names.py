@@ -6,7 +6,7 @@ import pytest
 from flax import traverse_util
 
 from mmjax.convert import families, names
-from mmjax.convert.names import Row, dense, embed, from_theirs, norm, to_theirs, vector
+from mmjax.convert.names import Row, dense, embed, from_theirs, layers, norm, to_theirs, vector
 from mmjax.errors import UserError
 from tests.convert import published
 
@@ -115,7 +115,7 @@ ROWS = [
   *norm('b/norm', 'x.LayerNorm'),
   *embed('table', 'x.words'),
   *vector('bias', 'x.bias'),
-  *(row.layers('group0', 'x.layer.{n}', 3) for row in dense('sub0_t/query', 'self.query')),
+  *layers(dense('sub0_t/query', 'self.query'), 'group0', 'x.layer.{n}', range(3)),
 ]
 
 
@@ -197,7 +197,7 @@ def test_one_error_lists_all_that_does_not_fit(params, tensors):
 
 
 def test_another_number_of_layers_is_said(params, tensors):
-  fewer = [*ROWS[:-2], *(row.layers('group0', 'x.layer.{n}', 2) for row in dense('sub0_t/query', 'self.query'))]
+  fewer = [*ROWS[:-2], *layers(dense('sub0_t/query', 'self.query'), 'group0', 'x.layer.{n}', range(2))]
   given = {name: a for name, a in tensors.items() if 'layer.2' not in name}
   with pytest.raises(UserError, match='group0/sub0_t/query/bias: found 2 layers, expected 3'):
     from_theirs(fewer, given, params)
