@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mmjax.convert import bert, clip, lxmert, uniter, vilbert, visualbert, vit, volta
+from mmjax.convert import bert, clip, gpt, lxmert, uniter, vilbert, vilt, visualbert, vit, volta
 from mmjax.convert.plan import Config, Plan, Shapes
 from mmjax.errors import UserError, nearest
 
@@ -23,9 +23,11 @@ class Kind:
 
 KINDS = {
   **{name: Kind(bert.plan) for name in bert.CLASSES},
+  **{name: Kind(gpt.plan) for name in gpt.CLASSES},
   **{name: Kind(clip.plan) for name in clip.CLASSES},
   'CLIP': Kind(clip.plan_openai, ('token_embedding.weight', 'visual.conv1.weight')),
   **{name: Kind(vit.plan) for name in vit.CLASSES},
+  **{name: Kind(vilt.plan) for name in vilt.CLASSES},
   **{name: Kind(lxmert.plan) for name in lxmert.CLASSES},
   **{name: Kind(visualbert.plan) for name in visualbert.CLASSES},
   'BertForMultiModalPreTraining': Kind(vilbert.plan, ('bert.encoder.c_layer.0.biattention.query1.weight',)),

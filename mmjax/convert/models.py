@@ -12,14 +12,18 @@ from flax.core import FrozenDict
 from mmjax.errors import UserError, nearest
 from mmjax.models.bert import BERT
 from mmjax.models.clip import CLIP, ImageTower, TextTower
+from mmjax.models.gpt import GPT
 from mmjax.models.lxmert import LXMERT
 from mmjax.models.uniter import BOX, UNITER
 from mmjax.models.vilbert import ViLBERT
+from mmjax.models.vilt import ViLT
 from mmjax.models.visualbert import VisualBERT
 from mmjax.models.vit import ViT
 from mmjax.models.volta import VOLTA
 
-MODELS = {c.__name__: c for c in (BERT, ViT, LXMERT, VisualBERT, ViLBERT, UNITER, VOLTA, CLIP, TextTower, ImageTower)}
+MODELS = {
+  c.__name__: c for c in (BERT, GPT, ViT, LXMERT, VisualBERT, ViLBERT, UNITER, VOLTA, ViLT, CLIP, TextTower, ImageTower)
+}
 INTO = (  # kernels that read a region's feature or an image's channels, of which a model has one
   'params/regions/feature/kernel',
   'params/embed/region/kernel',
@@ -36,10 +40,12 @@ def example(model: nn.Module, features: int = 0, box: int = 4) -> tuple:
   text, regions = jnp.zeros((1, 2), int), jnp.zeros((1, 2, features))
   image = lambda tower: jnp.zeros((1, tower.image, tower.image, features))
   match model:
-    case BERT() | TextTower():
+    case BERT() | GPT() | TextTower():
       return (text,)
     case ViT() | ImageTower():
       return (image(model),)
+    case ViLT():
+      return text, text == 0, jnp.zeros((1, model.images, model.patch, model.patch, features))
     case CLIP():
       return text, image(model.image)
     case VisualBERT():

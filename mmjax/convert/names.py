@@ -36,7 +36,7 @@ class Row:
   theirs: tuple[str, ...]
   layout: str = 'same'
   stacked: bool = False
-  part: tuple[int, int] = (0, 1)  # (i, n): the i-th of n equal parts of the tensor's first axis
+  part: tuple[int, int] = (0, 1)  # (i, n): the i-th of n equal parts of the tensor, along the last axis here
   collection: str = 'params'
 
   @property
@@ -50,13 +50,13 @@ class Row:
 
   def shape_there(self, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape of one of the tensors, for a parameter (or a layer of it) of this shape."""
-    first, *rest = LAYOUTS[self.layout][1](np.broadcast_to(np.float32(0), shape)).shape or (1,)
-    return (first * self.part[1], *rest) if shape else ()
+    whole = (*shape[:-1], shape[-1] * self.part[1]) if shape else ()
+    return LAYOUTS[self.layout][1](np.broadcast_to(np.float32(0), whole)).shape
 
   def here(self, tensor: np.ndarray) -> np.ndarray:
     """A tensor as a parameter, or as a layer of one."""
-    i, n = self.part
-    return LAYOUTS[self.layout][0](tensor[len(tensor) * i // n : len(tensor) * (i + 1) // n] if n > 1 else tensor)
+    whole, (i, n) = LAYOUTS[self.layout][0](tensor), self.part
+    return np.split(whole, n, -1)[i] if n > 1 else whole
 
 
 def layers(rows: Iterable[Row], ours: str, theirs: str, indices: str | Iterable[int]) -> list[Row]:
@@ -113,13 +113,13 @@ def bert_layer(owner: str) -> list[Row]:
   ]
 
 
-def bert_embed(owner: str) -> list[Row]:
+def bert_embed(owner: str, theirs: str = 'embeddings') -> list[Row]:
   """BERT's tables of words, positions and segments, and their norm."""
   return [
-    *embed(f'{owner}/word', 'embeddings.word_embeddings'),
-    *embed(f'{owner}/position', 'embeddings.position_embeddings'),
-    *embed(f'{owner}/type', 'embeddings.token_type_embeddings'),
-    *norm(f'{owner}/norm', 'embeddings.LayerNorm'),
+    *embed(f'{owner}/word', f'{theirs}.word_embeddings'),
+    *embed(f'{owner}/position', f'{theirs}.position_embeddings'),
+    *embed(f'{owner}/type', f'{theirs}.token_type_embeddings'),
+    *norm(f'{owner}/norm', f'{theirs}.LayerNorm'),
   ]
 
 
@@ -213,11 +213,10 @@ def one_by_one(rows: Iterable[Row], variables: Mapping, names: Iterable[str]) ->
     for n, name in enumerate(row.theirs):
       where.setdefault(name, {})[row.part[0]] = row, n
   for name in names:
-    parts = []
-    for _, (row, n) in sorted(where[name].items()):
-      value = flat[row.path][n] if row.stacked else flat[row.path]
-      parts.append(LAYOUTS[row.layout][1](value))
-    yield parts[0] if len(parts) == 1 else (np if isinstance(parts[0], np.ndarray) else jnp).concatenate(parts)
+    found = [where[name][part] for part in sorted(where[name])]
+    parts = [flat[row.path][n] if row.stacked else flat[row.path] for row, n in found]
+    join: Callable[..., Any] = np.concatenate if isinstance(parts[0], np.ndarray) else jnp.concatenate
+    yield LAYOUTS[found[0][0].layout][1](parts[0] if len(parts) == 1 else join(parts, -1))
 
 
 def to_theirs(rows: Iterable[Row], variables: Mapping) -> dict[str, Any]:

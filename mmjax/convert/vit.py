@@ -30,9 +30,9 @@ def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
   return Plan(config, model, rows(model, prefix), example(model, number(config, 'num_channels', 3)), outputs)
 
 
-def rows(model: ViT, prefix: str) -> list[Row]:
-  """prefix: 'vit' or ''."""
-  layer = [
+def block() -> list[Row]:
+  """A layer: norm, attention, norm, feed-forward."""
+  return [
     *norm('norm', 'layernorm_before'),
     *(r for part in ('query', 'key', 'value') for r in dense(part, f'attention.attention.{part}')),
     *dense('out', 'attention.output.dense'),
@@ -40,12 +40,16 @@ def rows(model: ViT, prefix: str) -> list[Row]:
     *dense('ffn/expand', 'intermediate.dense'),
     *dense('ffn/project', 'output.dense'),
   ]
+
+
+def rows(model: ViT, prefix: str) -> list[Row]:
+  """prefix: 'vit' or ''."""
   encoder = [
     Row('patches/token', ('embeddings.cls_token',), 'token'),
     Row('patches/position', ('embeddings.position_embeddings',), 'batched'),
     Row('patches/project/kernel', ('embeddings.patch_embeddings.projection.weight',), 'conv'),
     Row('patches/project/bias', ('embeddings.patch_embeddings.projection.bias',)),
-    *layers(layer, 'encoder/group0/sub0_v', 'encoder.layer.{n}', model.schedule),
+    *layers(block(), 'encoder/group0/sub0_v', 'encoder.layer.{n}', model.schedule),
     *norm('norm', 'layernorm'),
     *(dense('pooler/project', 'pooler.dense') if model.pooler else []),
   ]

@@ -1,6 +1,7 @@
 """Named schedules, with the source of each. Data only; text is t, image or regions v."""
 
 BERT = '12*[t<t]'  # Devlin et al. 2019, arXiv:1810.04805
+GPT = '12*[t<t]'  # Radford et al. 2018 and 2019; pre-norm, the edge t<t is causal
 VIT = '12*[v<v]'  # Dosovitskiy et al. 2021, arXiv:2010.11929; pre-norm
 LXMERT = '9*[t<t] 5*[v<v] 5*[t<v v<t tied noffn; t<t v<v]'  # Tan and Bansal 2019, arXiv:1908.07490, section 2.2
 SINGLE_STREAM = '12*[t<tv v<tv tied]'  # VisualBERT (arXiv:1908.03557), UNITER (arXiv:1909.11740), VL-BERT
@@ -9,6 +10,7 @@ VILBERT_VOLTA = '6*[t<t] 6*[t<v v<t; t<t v<v]'  # Bugliarello et al. 2021, arXiv
 BLIP_DECODER = '12*[t<t noffn; t<v]'  # Li et al. 2022, arXiv:2201.12086; the edge t<t is causal
 MULT_PAIR = '4*[x<y tied]'  # Tsai et al. 2019, arXiv:1906.00295, section 3.2; pre-norm
 METER = "6*[t<t v<v noffn; t<v' v<t']"  # Dou et al. 2022, arXiv:2111.02387, co-attention
+METER_MERGED = '12*[t<tv v<tv tied]'  # the same, merged attention
 VLMO = '12*[t<tv v<tv tied noffn; t v]'  # shared attention, a feed-forward of its own for each modality
 Q_FORMER = '6*[q<qt t<qt tied noffn; q<v noffn; q t; q<qt t<qt tied noffn; q t]'  # BLIP-2's
 GIT = '12*[t<tv v<v tied]'  # the edge t<t is causal

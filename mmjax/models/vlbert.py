@@ -2,10 +2,12 @@
 
 BERT over words and regions in one sequence, in which every token has a linguistic and a visual part (section 3.2).
 
-B texts and images, L text, R regions (the last one the whole image), F features, D width.
+B texts and images, L text, R regions (the last one the whole image), F features, D width, V vocabulary, A answers,
+O object classes.
 
-Differs from the paper: this is the embedding of VOLTA's VL-BERT (Bugliarello et al. 2021, arXiv:2011.15124), which
-models/volta.py runs and which the stored outputs hold; the detector under it in the authors' code is not part of it.
+The embedding is held to VOLTA's VL-BERT (Bugliarello et al. 2021, arXiv:2011.15124; models/volta.py). The model around
+it is from the paper, unverified.
+Differs from the paper: the detector that the authors train along with it is not part of it; regions come with features.
 """
 
 from functools import partial
@@ -14,6 +16,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from mmjax.errors import UserError
+from mmjax.fusion import schedules
+from mmjax.fusion.layers import stack_of
+from mmjax.layers.blocks import Transform
 from mmjax.layers.embed import Embed
 
 OBJECT = 2  # the segment of regions; words have 0 and 1
@@ -67,6 +73,65 @@ class VLEmbed(nn.Module):
     v = jnp.where(last[:, None], self.end(jnp.zeros((), int)), self.object(jnp.zeros((), int)))
     v = v + self.object_norm(seen) + self.position(end + last) + self.type(jnp.full((), OBJECT))
     return {s: self.drop(self.norm(x), not train) for s, x in {'t': t, 'v': v}.items()}
+
+
+class VLBERT(nn.Module):
+  """text [B,L] int (0 = padding), regions [B,R,F] float, boxes [B,R,4] float (x1 y1 x2 y2 in 0..1), types [B,L] int.
+
+  answer_at [B] int: the word that stands for the answer, a [MASK] (section 4.2, VQA).
+  Returns 't' [B,L,D], 'v' [B,R,D] and, all of them logits: where num_answers is not 0, 'answers' [B,A]; with
+  pretrain=True (section 3.3) 'words' [B,L,V] and 'objects' [B,R,O], the classes of regions whose pixels were hidden.
+  """
+
+  num_answers: int = 0
+  vocab: int = 30522
+  positions: int = 512
+  types: int = 3
+  coordinates: int = 256
+  schedule: str = schedules.SINGLE_STREAM
+  width: int = 768
+  heads: int = 12
+  mlp: int = 3072
+  eps: float = 1e-12
+  activation: str = 'gelu'
+  dropout: float = 0.1
+  attention_dropout: float = 0.1
+  init_std: float = 0.02
+  pretrain: bool = False
+  num_objects: int = 1601
+  scan: bool = True
+  remat: bool = False
+
+  @nn.compact
+  def __call__(
+    self,
+    text: jax.Array,
+    regions: jax.Array,
+    boxes: jax.Array,
+    regions_mask: jax.Array | None = None,
+    types: jax.Array | None = None,
+    answer_at: jax.Array | None = None,
+    *,
+    train: bool,
+  ) -> dict[str, jax.Array]:
+    embed = VLEmbed(
+      self.vocab, self.positions, self.width, self.coordinates, self.types, self.eps, self.dropout,
+      init_std=self.init_std, name='embed',
+    )  # fmt: skip
+    mask = {'t': text != 0} | ({} if regions_mask is None else {'v': regions_mask})
+    out = x = stack_of(self)(embed(text, regions, boxes, types, train=train), mask, train=train)
+    score = lambda size, name: nn.Dense(size, kernel_init=nn.initializers.normal(self.init_std), name=name)
+    transform = lambda name: Transform(self.width, self.eps, self.activation, self.init_std, name=name)
+    if self.num_answers:
+      if answer_at is None:
+        raise UserError('answer_at: found none, expected the position [B] of the word that stands for the answer')
+      read = jnp.take_along_axis(x['t'], answer_at[:, None, None], 1)[:, 0]
+      out = out | {'answers': score(self.num_answers, 'answer_score')(transform('answer')(read))}
+    if self.pretrain:
+      bias = self.param('word_bias', nn.initializers.zeros, (self.vocab,))
+      out = out | {'words': embed.word.attend(transform('masked_word')(x['t'])) + bias}
+      out = out | {'objects': score(self.num_objects, 'object_score')(transform('masked_object')(x['v']))}
+    return out
 
 
 def sines(boxes: jax.Array, number: int) -> jax.Array:
