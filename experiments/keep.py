@@ -1,4 +1,4 @@
-"""Keeps the scores of finished runs, one a seed, in results/, where every later table shows them.
+"""Keeps the scores of finished runs, one a seed, in results/, where every later table shows them, and in the README.
 
   python -m experiments.keep RUN [RUN ...] --command='python -m experiments.lxmert --config=...'
 
@@ -11,13 +11,19 @@ import json
 import sys
 from pathlib import Path
 
-from experiments.showing import kept_systems
+from experiments.showing import PUBLISHED, kept_systems, spread
 from mmjax import cli
 from mmjax.cli import ROOT
+from mmjax.data import easy_vqa, sort_of_clevr
 from mmjax.errors import UserError
 from mmjax.workdir import flatten, write_atomic
 
 SEED = {'seed'}  # the keys in which the runs of a row may differ
+MARKS = '<!-- results -->\n', '<!-- /results -->'  # around what is written into the README
+TASKS = {  # name -> (its heading, the metrics that count)
+  'sort_of_clevr': ('Sort-of-CLEVR, test of 2,000 images', [f'accuracy/{group}' for group in sort_of_clevr.GROUPS]),
+  'easy_vqa': ('easy-VQA, published test split', ['accuracy', *(f'accuracy/{group}' for group in easy_vqa.GROUPS)]),
+}
 
 
 def read(run: Path) -> tuple[dict, dict]:
@@ -68,7 +74,31 @@ def keep(runs: list[Path], command: str) -> None:
   })  # fmt: skip
   file = ROOT / 'results' / f'{name}.json'
   write_atomic(file, json.dumps({'systems': sorted(systems, key=lambda s: s['system'])}, indent=1) + '\n')
-  print(f'kept {len(seeds)} seeds of {system} in {file}')
+  readme = ROOT / 'README.md'
+  before, rest = readme.read_text().split(MARKS[0])
+  write_atomic(readme, before + MARKS[0] + section() + MARKS[1] + rest.split(MARKS[1])[1])
+  print(f'kept {len(seeds)} seeds of {system} in {file} and in {readme}')
+
+
+def section() -> str:
+  """All kept results beside the published ones, in Markdown."""
+  lines = [
+    'Accuracy in percent, mean (lowest–highest) of the seeds. A name says where a system departs from its paper.'
+  ]
+  for name, (heading, metrics) in TASKS.items():
+    if not kept_systems(name):
+      continue
+    names = [metric.rpartition('/')[2] for metric in metrics]
+    lines += ['', f'**{heading}**', '', f'| system | {" | ".join(names)} | seeds | minutes a seed, at most | made by |']
+    lines += ['|' + '---|' * (len(names) + 4)]
+    for system in kept_systems(name):
+      minutes = max(seed['training_minutes'] for seed in system['seeds'])
+      scores = [spread(system, metric) for metric in metrics]
+      about = [str(len(system['seeds'])), f'{minutes:.0f}', f'`{system["command"]}`']
+      lines.append(f'| {" | ".join((system["system"], *scores, *about))} |')
+    for row in PUBLISHED[name]:
+      lines.append(f'| {" | ".join((row["system"], *(row[group] for group in names), "–", "–", row["source"]))} |')
+  return '\n'.join(lines) + '\n'
 
 
 def main() -> None:

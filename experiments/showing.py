@@ -141,11 +141,16 @@ def kept(task: Task) -> list[dict]:
       'source': f'{len(system["seeds"])} seeds, {system["command"]}',
     }
     for name in task.metric_names:
-      scores = [100 * seed[name] for seed in system['seeds']]
       group = column(name) in ('overall', *task.groups)  # the extremes of every question type would not fit
-      row[column(name)] = f'{np.mean(scores):.2f}' + f' ({min(scores):.2f}–{max(scores):.2f})' * group
+      row[column(name)] = spread(system, name) if group else spread(system, name).split()[0]
     rows.append(row)
   return rows
+
+
+def spread(system: Mapping, name: str) -> str:
+  """A metric of kept seeds in percent: 'mean (lowest–highest)'."""
+  scores = [100 * seed[name] for seed in system['seeds']]
+  return f'{np.mean(scores):.2f} ({min(scores):.2f}–{max(scores):.2f})'
 
 
 def print_table(content: Mapping) -> None:

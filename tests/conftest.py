@@ -15,3 +15,4 @@ os.environ.setdefault('TFDS_DATA_DIR', str(SCRATCH / 'data'))
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(SCRATCH / 'compiled'))
 jax.config.update('jax_compilation_cache_dir', os.environ['JAX_COMPILATION_CACHE_DIR'])
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
+jax.config.update('jax_default_prng_impl', 'rbg')  # in this process alone: `init` compiles in less than half the time

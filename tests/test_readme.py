@@ -2,6 +2,7 @@
 
 import re
 
+from experiments import keep
 from mmjax.cli import ROOT
 
 README = (ROOT / 'README.md').read_text()
@@ -39,3 +40,7 @@ def test_every_file_has_its_clause():
 def test_every_module_it_names_can_be_run():
   named = re.findall(r'python -m (experiments\.\w+)', README)
   assert named and all((ROOT / f'{name.replace(".", "/")}.py').is_file() for name in named)
+
+
+def test_its_results_are_those_that_were_kept():
+  assert keep.MARKS[0] + keep.section() + keep.MARKS[1] in README

@@ -87,6 +87,7 @@ def finished(folder, seed, accuracy, system='LXMERT', **config):
 @pytest.fixture
 def root(tmp_path, monkeypatch):
   (tmp_path / 'results').mkdir()
+  (tmp_path / 'README.md').write_text('before\n<!-- results -->\nold\n<!-- /results -->\nafter\n')
   monkeypatch.setattr(keep, 'ROOT', tmp_path)
   monkeypatch.setattr(showing, 'ROOT', tmp_path)
   return tmp_path
@@ -105,6 +106,9 @@ def test_seeds_are_kept_and_shown_as_mean_and_extremes(root):
   assert stored[0]['seeds'][0] == {
     'system': 'LXMERT', 'seed': 0, 'test': 'test2000', 'steps': 9, 'training_minutes': 1.0,
     'parameters_sha256': 'sha0'} | {name: 0.95 for name in TASK.metric_names}  # fmt: skip
+  readme = (root / 'README.md').read_text()
+  assert readme.startswith('before\n') and readme.endswith('after\n') and 'old' not in readme
+  assert '| LXMERT | 96.00 (95.00–97.00) | 96.00 (95.00–97.00) | 2 | 1 | `again` |' in readme.splitlines()
   row = showing.kept(dataclasses.replace(TASK, splits={'test200': (), 'test2000': ()}))[0]
   assert (row['system'], row['test'], row['source']) == ('LXMERT', 'test2000', '2 seeds, again')
   assert row['relational'] == row['overall'] == '96.00 (95.00–97.00)'
