@@ -11,6 +11,7 @@ FLAGS = {
   'image': ('', 'mode predict: an image file'),
   'question': ('', 'mode predict: what to ask about it'),
   'checkpoint': ('latest', 'modes eval and predict: latest, or best on the validation split'),
+  'pretrained': ('', 'a folder with published weights, or ours, to begin with'),
 }
 
 if __name__ == '__main__':
@@ -18,6 +19,7 @@ if __name__ == '__main__':
 
 import functools
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -34,12 +36,12 @@ from mmjax.models.lxmert import LXMERT
 from mmjax.workdir import open_workdir
 
 
-def build(c) -> tuple[task_of.Task, Answering]:
-  """The task and the model of a config."""
+def build(c, pretrained: str = '') -> tuple[task_of.Task, Answering, Mapping | None]:
+  """The task and the model of a config, and the variables of a checkpoint's folder, where one is given."""
   pixels = task_of.pixels(**c.pixels, setting=c.data.setting)
-  task = task_of.prepare(c.data.name, c.data.setting, c.data.dir)
-  encoder = LXMERT(len(task.answers), task.tokenizer.get_vocab_size(), task.length, **c.model.to_dict())
-  return task, Answering(encoder, pixels, c.place, c.blind)
+  task = task_of.prepare(c.data.name, c.data.setting, c.data.dir, pretrained)
+  encoder, loaded = task_of.encoder(LXMERT, c.model.to_dict(), task, pretrained)
+  return task, Answering(encoder, pixels, c.place, c.blind), loaded
 
 
 def run(c, args, build=build) -> None:
@@ -48,7 +50,7 @@ def run(c, args, build=build) -> None:
   showing.check(c.data.name, args)
   runs.keep_compiled()
   runs.keep_memory()
-  task, model = build(c)
+  task, model, loaded = build(c, args.pretrained)
   launch = train.Launch(c.parallel.how, c.data.images, c.optim.micro_batches)
   rate = optim.schedule(c.optim.schedule, c.optim.lr, c.optim.steps, c.optim.warmup)
   how = {key: c.optim[key] for key in ('clip', 'decay', 'decay_on', 'b2', 'eps')}
@@ -58,13 +60,15 @@ def run(c, args, build=build) -> None:
   )
   step = launch.compile_step(functools.partial(train.train_step, tx=tx, micro_batches=c.optim.micro_batches, **parts))
   eval_step = launch.compile_eval(functools.partial(train.eval_step, **parts))
-  state: train.State = launch.place(train.init(task_of.fresh_variables(model, task, c.seed), tx))
+  variables, said = task_of.first_variables(model, task, c.seed, loaded)
+  state: train.State = launch.place(train.init(variables, tx))
   evaluate = lambda split: task_of.evaluate(task, split, eval_step, state.variables, launch, c.eval.images)
   batches_from = lambda example: train_batches(
     task.splits['train'], task.encode, images=c.data.images, seed=c.seed, start=example
   )
   key, steps = launch.place(jax.random.key(c.seed + 1)), c.optim.steps
-  workdir = open_workdir(args.workdir, c.to_dict(), fresh=args.mode == 'train')
+  config = c.to_dict() | ({'pretrained': args.pretrained} if args.pretrained else {})
+  workdir = open_workdir(args.workdir, config, fresh=args.mode == 'train')
 
   with Checkpoints(workdir) as checkpoints:
     state, start, example = runs.resumed(checkpoints, state, fresh=args.mode == 'train', best=args.checkpoint == 'best')
@@ -73,7 +77,9 @@ def run(c, args, build=build) -> None:
     if args.mode == 'train':
       questions = c.data.images * task.questions  # a step
       with Logger(workdir, total=steps, start=start, batch=questions) as log:
-        log.say(f'{parameter_table(state.params)}\n{device_line()}' + f'\ngoing on from step {start:,}' * (start > 0))
+        log.say('\n'.join([parameter_table(state.params), *said, device_line()]))
+        if start:
+          log.say(f'going on from step {start:,}')
         with prefetch(batches_from(example), launch.put) as batches, cli.Signals() as signals:
           window = runs.Window(questions)
           for done in range(start + 1, steps + 1):

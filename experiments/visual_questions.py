@@ -7,6 +7,8 @@ import dataclasses
 import functools
 import types
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +17,8 @@ from flax import linen as nn
 from tokenizers import Tokenizer
 
 from mmjax import masking, objectives, train
+from mmjax.convert import finetune
+from mmjax.convert.load import load as load_checkpoint
 from mmjax.data import easy_vqa, encode, sort_of_clevr, tokens
 from mmjax.data.pipeline import Source, eval_batches, load
 from mmjax.encoders.image import ConvGrid, Patches
@@ -53,6 +57,7 @@ AT_LEAST = {
   'eval.images': 1,
   'log.every': 1,
 }
+SIZES = ('schedule', 'width', 'heads', 'mlp', 'init_std', 'scan')  # of config.model: a checkpoint has its own
 SHARES = ('model.dropout', 'model.attention_dropout', 'optim.b2')  # from 0 to below 1
 
 
@@ -102,8 +107,10 @@ class Task:
     return np.array([row(kind) for kind in self.question_types])
 
 
-def prepare(name: str, setting: str, folder: str) -> Task:
+def prepare(name: str, setting: str, folder: str, pretrained: str = '') -> Task:
   """The task of that name, in the setting 'regions', 'pixels' or 'statements' (regions, and answers in the text).
+
+  pretrained: a checkpoint's folder; where a vocab.txt lies in it, sentences are told in its words.
 
   Raises UserError for an unknown name, and for a setting that it does not have.
   """
@@ -122,8 +129,13 @@ def prepare(name: str, setting: str, folder: str) -> Task:
     )
   if setting not in settings:
     raise UserError(f'data.setting: found {setting!r}, {name} has {", ".join(settings)}{nearest(setting, settings)}')
-  sentences, length = data.SENTENCES, data.LENGTH + (setting == 'statements')
-  tokenizer = tokens.build((*sentences, *data.ANSWERS))
+  sentences, length = data.SENTENCES, data.LENGTH
+  if pretrained and (Path(pretrained) / 'vocab.txt').is_file():
+    tokenizer = tokens.wordpiece(Path(pretrained) / 'vocab.txt')
+    length = max(len(found.ids) for found in tokenizer.encode_batch(list(sentences)))
+  else:
+    tokenizer = tokens.build((*sentences, *data.ANSWERS))
+  length += setting == 'statements'
   if setting == 'regions':
     encoder = encode.regions(tokenizer, sentences, length)
   elif setting == 'pixels':
@@ -142,7 +154,7 @@ def augment(task: Task) -> train.Augment | None:
     return None
   kind = {answer: n for n, kinds in enumerate(RIVALS) for answer in kinds}
   rivals = np.array([[a != b and kind[a] == kind[b] for b in task.answers] for a in task.answers])
-  mask = tokens.SPECIAL.index('[MASK]')
+  (mask,) = task.tokenizer.encode('[MASK]', add_special_tokens=False).ids
   vocab = task.tokenizer.get_vocab_size()
   return functools.partial(masking.lxmert, mask=mask, special=len(tokens.SPECIAL), vocab=vocab, rivals=rivals)
 
@@ -192,7 +204,39 @@ def evaluate(
   return named(train.divide([step(variables, launch.put(batch)) for batch in batches]), task)
 
 
-def fresh_variables(model: nn.Module, task: Task, seed: int) -> Mapping:
-  """The model's variables before training, on one image's questions."""
+def encoder(kind: type, arguments: Mapping, task: Task, pretrained: str) -> tuple[nn.Module, Mapping | None]:
+  """The encoder of a config's `model`, or that of a checkpoint's folder with its variables.
+
+  Of the config, the latter takes dropout and what it adds or departs in; sizes are the checkpoint's. Raises UserError
+  for a checkpoint of another model, and for one whose words are not known here.
+  """
+  words = task.tokenizer.get_vocab_size()
+  if not pretrained:
+    return kind(len(task.answers), words, task.length, **arguments), None
+  model, variables = load_checkpoint(pretrained)
+  if not isinstance(model, kind):
+    raise UserError(f'--pretrained={pretrained}: found {type(model).__name__}, expected {kind.__name__}')
+  found: Any = model
+  if found.vocab != words:
+    raise UserError(
+      f'--pretrained={pretrained}: its model knows {found.vocab:,} words, the task here {words:,}; '
+      'expected a vocab.txt of as many lines in the folder'
+    )
+  ours = {key: value for key, value in arguments.items() if key not in SIZES}
+  return model.clone(num_answers=len(task.answers), **ours), variables
+
+
+def first_variables(
+  model: nn.Module, task: Task, seed: int, loaded: Mapping | None = None
+) -> tuple[Mapping, list[str]]:
+  """The model's variables before training, on one image's questions, and in words what became of a checkpoint's.
+
+  loaded: the variables of a checkpoint for the encoder.
+  """
   example = {name: np.asarray(value)[None] for name, value in task.encode(task.splits['train'][0]).items()}
-  return jax.jit(lambda key: model.init({'params': key}, example, train=False))(jax.random.key(seed))
+  fresh = jax.jit(lambda key: model.init({'params': key}, example, train=False))(jax.random.key(seed))
+  if loaded is None:
+    return fresh, []
+  own = {name: part['encoder'] for name, part in fresh.items() if 'encoder' in part}
+  begun, said = finetune.begin(own, loaded)
+  return {name: {**part, **({'encoder': begun[name]} if name in begun else {})} for name, part in fresh.items()}, said

@@ -11,12 +11,14 @@ FLAGS = {
   'image': ('', 'mode predict: an image file'),
   'question': ('', 'mode predict: what to ask about it'),
   'checkpoint': ('latest', 'modes eval and predict: latest, or best on the validation split'),
+  'pretrained': ('', 'a folder with published weights, or ours, to begin with'),
 }
 
 if __name__ == '__main__':
   cli.check(config=CONFIG, flags=FLAGS, doc=__doc__)  # a misspelt flag is said before the slow imports
 
 import functools
+from collections.abc import Mapping
 
 from experiments import lxmert
 from experiments import visual_questions as task_of
@@ -24,12 +26,12 @@ from mmjax.models.answering import Answering
 from mmjax.models.visualbert import VisualBERT
 
 
-def build(c) -> tuple[task_of.Task, Answering]:
-  """The task and the model of a config."""
+def build(c, pretrained: str = '') -> tuple[task_of.Task, Answering, Mapping | None]:
+  """The task and the model of a config, and the variables of a checkpoint's folder, where one is given."""
   pixels = task_of.pixels(**c.pixels, setting=c.data.setting)
-  task = task_of.prepare(c.data.name, c.data.setting, c.data.dir)
-  encoder = VisualBERT(len(task.answers), task.tokenizer.get_vocab_size(), task.length, **c.model.to_dict())
-  return task, Answering(encoder, pixels, c.place, c.blind)
+  task = task_of.prepare(c.data.name, c.data.setting, c.data.dir, pretrained)
+  encoder, loaded = task_of.encoder(VisualBERT, c.model.to_dict(), task, pretrained)
+  return task, Answering(encoder, pixels, c.place, c.blind), loaded
 
 
 run = functools.partial(lxmert.run, build=build)  # the loop is LXMERT's, line by line; the model alone is another

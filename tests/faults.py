@@ -79,9 +79,9 @@ def flip(workdir: Path, more: list[str]) -> bool:
     whole(workdir, more)
   newest = good(workdir / 'whole')[-1]
   c, _ = cli.parse(['--workdir=unused', *more], config=lxmert.CONFIG, modes=('train',))
-  task, model = lxmert.build(c)
+  task, model, _ = lxmert.build(c)
   tx = optim.build(c.optim.name, lambda step: c.optim.lr, clip=c.optim.clip, decay=c.optim.decay)
-  template = train.init(visual_questions.fresh_variables(model, task, c.seed), tx)
+  template = train.init(visual_questions.first_variables(model, task, c.seed)[0], tx)
   fine = True
   for file in sorted(p for p in (workdir / 'whole' / 'checkpoints' / str(newest)).rglob('*') if p.is_file()):
     copy = shutil.copytree(workdir / 'whole', workdir / 'flipped')

@@ -108,8 +108,11 @@ def import_(path: str | Path, folder: str | Path, allow_pickle: bool = False, se
     'config': dict(plan.config),
     'tensors': {name: [list(tensor.shape), NAMES[tensor.dtype]] for name, tensor in tensors.items()},
   }
+  words = Path(path) / 'vocab.txt'
   with making(folder) as made:
     _write_ours(made, plan.model, variables, source)
+    if words.is_file():
+      write_atomic(made / words.name, words.read_text())
   return plan
 
 
