@@ -1,16 +1,23 @@
-"""Sentences -> token ids, through the `tokenizers` library: a word-level vocabulary of our own, or BERT's.
+"""Sentences -> token ids, through the `tokenizers` library: a word-level vocabulary of our own, BERT's, or CLIP's.
 
 Ids of [PAD] [UNK] [CLS] [SEP] [MASK] are 0 to 4 in `build`; every encoded sentence is [CLS] words [SEP] [PAD]...
 """
 
+import gzip
+import html
 import os
 from collections.abc import Iterable, Sequence
 
+import ftfy
 import numpy as np
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from mmjax.errors import UserError
 
+CLIP_VOCAB = 49408
+CLIP_ENDS = ('<|startoftext|>', '<|endoftext|>')
+CLIP_PIECES = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
+WORD_END = '</w>'
 SPECIAL = ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]')
 
 _clean = normalizers.Sequence([normalizers.Lowercase(), normalizers.Replace('?', ' ')])
@@ -43,6 +50,53 @@ def wordpiece(vocab_file: str | os.PathLike) -> Tokenizer:
   tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
   tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
   return _framed(tokenizer)
+
+
+def clip(merges_file: str | os.PathLike) -> Tokenizer:
+  """CLIP's byte-pair Tokenizer (Radford et al. 2021, section 2.4) of the published bpe_simple_vocab_16e6.txt.gz.
+
+  Encodes <|startoftext|> pieces <|endoftext|>, in lower case. `clip_encode` cuts and fills as the released code does.
+  Raises UserError where the file is missing or is no such list.
+  """
+  try:
+    with gzip.open(merges_file, 'rt', encoding='utf-8') as file:
+      lines = file.read().split('\n')[1 : CLIP_VOCAB - 2 * 256 - 2 + 1]
+  except (OSError, UnicodeDecodeError) as error:
+    raise UserError(f'{merges_file}: {error}, expected bpe_simple_vocab_16e6.txt.gz') from error
+  merges = [(pair[0], pair[1]) for pair in (line.split(' ') for line in lines) if len(pair) == 2]
+  if len(lines) != CLIP_VOCAB - 2 * 256 - 2 or len(merges) != len(lines):
+    raise UserError(f'{merges_file}: found {len(merges)} pairs, expected at least {CLIP_VOCAB - 2 * 256 - 2}')
+  letters = _byte_letters()
+  pieces = [*letters, *(f'{letter}{WORD_END}' for letter in letters), *map(''.join, merges), *CLIP_ENDS]
+  vocabulary = {piece: n for n, piece in enumerate(pieces)}
+  tokenizer = Tokenizer(models.BPE(vocabulary, merges, end_of_word_suffix=WORD_END, unk_token=CLIP_ENDS[1]))
+  tokenizer.add_special_tokens(list(CLIP_ENDS))
+  space = normalizers.Replace(Regex(r'\s+'), ' ')
+  tokenizer.normalizer = normalizers.Sequence([space, normalizers.Strip(), normalizers.Lowercase()])
+  split = pre_tokenizers.Split(Regex(CLIP_PIECES), 'removed', invert=True)
+  tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(False, use_regex=False)])
+  start, end = CLIP_ENDS
+  tokenizer.post_processor = processors.TemplateProcessing(
+    single=f'{start} $A {end}', special_tokens=[(token, vocabulary[token]) for token in CLIP_ENDS]
+  )
+  return tokenizer
+
+
+def clip_encode(tokenizer: Tokenizer, texts: Sequence[str], length: int = 77) -> np.ndarray:
+  """K str -> int32 [K, length], filled up with 0; what is longer is cut, its last id the end token."""
+  ids = np.zeros((len(texts), length), np.int32)
+  clean = [html.unescape(html.unescape(ftfy.fix_text(text))) for text in texts]
+  for row, found in zip(ids, tokenizer.encode_batch(clean)):
+    row[: len(found.ids)] = found.ids[:length]
+    if len(found.ids) > length:
+      row[-1] = found.ids[-1]
+  return ids
+
+
+def _byte_letters() -> list[str]:
+  """A printable letter for each byte, in the order of the published vocabulary: those that are printable first."""
+  own = [*range(ord('!'), ord('~') + 1), *range(ord('¡'), ord('¬') + 1), *range(ord('®'), ord('ÿ') + 1)]
+  return [*map(chr, own), *(chr(256 + n) for n in range(256 - len(own)))]
 
 
 def _framed(tokenizer: Tokenizer) -> Tokenizer:
