@@ -19,7 +19,8 @@ SENTENCES = (
   'Photosynthesis turns light into sugar.', 'The committee postponed its decision until March.',
   'It was the best of times, it was the worst of times.', 'Bake at 180 degrees for forty minutes.',
   'Der Hund schläft.', 'He never said that she stole the money.', 'A bicycle leans against a brick wall.',
-  'Gradient descent converges slowly here.', 'Please close the window before you leave.', 'The quick brown fox jumps over the lazy dog.',
+  'Gradient descent converges slowly here.', 'Please close the window before you leave.',
+  'The quick brown fox jumps over the lazy dog.',
   'Rain is expected in the northern valleys.', 'She sells sea shells by the sea shore.',
   'An untypical unwordlikeness, tokenised piecewise.', '1, 2, 3 and 4!',
 )  # fmt: skip
