@@ -77,9 +77,8 @@ def run(c, args, build=build) -> None:
     if args.mode == 'train':
       questions = c.data.images * task.questions  # a step
       with Logger(workdir, total=steps, start=start, batch=questions) as log:
-        log.say('\n'.join([parameter_table(state.params), *said, device_line()]))
-        if start:
-          log.say(f'going on from step {start:,}')
+        origin = [f'going on from step {start:,}'] if start else said
+        log.say('\n'.join([parameter_table(state.params), device_line(), *origin]))
         with prefetch(batches_from(example), launch.put) as batches, cli.Signals() as signals:
           window = runs.Window(questions)
           for done in range(start + 1, steps + 1):

@@ -226,9 +226,7 @@ def encoder(kind: type, arguments: Mapping, task: Task, pretrained: str) -> tupl
   return model.clone(num_answers=len(task.answers), **ours), variables
 
 
-def first_variables(
-  model: nn.Module, task: Task, seed: int, loaded: Mapping | None = None
-) -> tuple[Mapping, list[str]]:
+def first_variables(model: Any, task: Task, seed: int, loaded: Mapping | None = None) -> tuple[Mapping, list[str]]:
   """The model's variables before training, on one image's questions, and in words what became of a checkpoint's.
 
   loaded: the variables of a checkpoint for the encoder.
@@ -239,4 +237,6 @@ def first_variables(
     return fresh, []
   own = {name: part['encoder'] for name, part in fresh.items() if 'encoder' in part}
   begun, said = finetune.begin(own, loaded)
+  taken = ', '.join(f'{name} {getattr(model.encoder, name)}' for name in SIZES)
+  said.insert(0, f'of the checkpoint, whatever the config says: {taken}')
   return {name: {**part, **({'encoder': begun[name]} if name in begun else {})} for name, part in fresh.items()}, said

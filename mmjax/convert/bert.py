@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from mmjax.convert.models import example
-from mmjax.convert.names import Row, bert_embed, bert_layer, dense, layers, word_scores
+from mmjax.convert.names import Row, below, bert_embed, bert_layer, dense, layers, word_scores
 from mmjax.convert.plan import (
   Arrays,
   Config,
@@ -25,7 +25,6 @@ CLASSES = ('BertModel', 'BertForPreTraining')
 def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
   pretrain = kind == 'BertForPreTraining'
   prefix = 'bert' if pretrain else ''
-  below = lambda name: f'{prefix}.{name}' if prefix else name
   model = BERT(
     vocab=number(config, 'vocab_size'),
     positions=number(config, 'max_position_embeddings'),
@@ -39,12 +38,12 @@ def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
     dropout=number(config, 'hidden_dropout_prob', 0.1),
     attention_dropout=number(config, 'attention_probs_dropout_prob', 0.1),
     word_padding=number(config, 'pad_token_id', 0),
-    pooler=pretrain or below('pooler.dense.weight') in shapes,  # BertModel can be without
+    pooler=pretrain or below(prefix, 'pooler.dense.weight') in shapes,  # BertModel can be without
     pretrain=pretrain,
   )
-  tied = {'cls.predictions.decoder.weight': below('embeddings.word_embeddings.weight'),
+  tied = {'cls.predictions.decoder.weight': below(prefix, 'embeddings.word_embeddings.weight'),
           'cls.predictions.decoder.bias': 'cls.predictions.bias'} if pretrain else {}  # fmt: skip
-  buffers = position_ids(below('embeddings.position_ids'), model.positions)
+  buffers = position_ids(below(prefix, 'embeddings.position_ids'), model.positions)
   return Plan(config, model, rows(model, prefix), example(model), outputs, tied, buffers)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from mmjax.convert.models import example
-from mmjax.convert.names import Row, embed, layers, norm
+from mmjax.convert.names import Row, below, embed, layers, norm
 from mmjax.convert.plan import Arrays, Config, Plan, Shapes, activation, captured, cross_entropy, learnt, number
 from mmjax.errors import UserError
 from mmjax.fusion.layers import ENTRY
@@ -35,8 +35,7 @@ def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
     attention_dropout=number(config, 'attn_pdrop', 0.1),
     words=kind == 'GPT2LMHeadModel',
   )
-  below = lambda name: f'{prefix}.{name}' if prefix else name
-  tied = {'lm_head.weight': below('wte.weight')} if model.words else {}
+  tied = {'lm_head.weight': below(prefix, 'wte.weight')} if model.words else {}
   triangle = np.tri(model.positions, dtype=bool)[None, None]
   buffers = {}  # of older releases
   for name in shapes:

@@ -30,6 +30,11 @@ LAYOUTS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarra
 }
 
 
+def below(prefix: str, name: str, mark: str = '.') -> str:
+  """The name with a prefix ('' for none)."""
+  return f'{prefix}{mark}{name}' if prefix else name
+
+
 @dataclass(frozen=True)
 class Row:
   ours: str
@@ -45,8 +50,7 @@ class Row:
 
   def below(self, ours: str, theirs: str) -> 'Row':
     """The same row with a prefix on either side ('' for none)."""
-    join = lambda prefix, name, mark: f'{prefix}{mark}{name}' if prefix else name
-    return replace(self, ours=join(ours, self.ours, '/'), theirs=tuple(join(theirs, t, '.') for t in self.theirs))
+    return replace(self, ours=below(ours, self.ours, '/'), theirs=tuple(below(theirs, t) for t in self.theirs))
 
   def shape_there(self, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape of one of the tensors, for a parameter (or a layer of it) of this shape."""

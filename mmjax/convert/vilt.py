@@ -1,6 +1,7 @@
 """ViLT's checkpoints: HuggingFace's ViltModel and the classes for masked words, VQA, image pairs and retrieval."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ import numpy as np
 import optax
 
 from mmjax.convert.models import example
-from mmjax.convert.names import Row, bert_embed, dense, layers, norm, vector
+from mmjax.convert.names import Row, below, bert_embed, dense, layers, norm, vector
 from mmjax.convert.plan import (
   Arrays,
   Config,
@@ -24,7 +25,7 @@ from mmjax.convert.plan import (
 from mmjax.convert.vit import block
 from mmjax.errors import UserError
 from mmjax.fusion.layers import ENTRY
-from mmjax.models.vilt import ViLT
+from mmjax.models.vilt import ViLT, by_patch
 
 CLASSES = (
   'ViltModel',
@@ -37,7 +38,6 @@ CLASSES = (
 
 def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
   prefix = '' if kind == 'ViltModel' else 'vilt'
-  below = lambda name: f'{prefix}.{name}' if prefix else name
   if not config.get('qkv_bias', True):
     raise UserError('config.json: qkv_bias False, expected True')
   width = number(config, 'hidden_size')
@@ -65,10 +65,14 @@ def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
     retrieval=kind == 'ViltForImageAndTextRetrieval',
     classifier=shapes.get('classifier.0.weight', (2 * width,))[0],
   )
-  tied = {'mlm_score.decoder.weight': below('embeddings.text_embeddings.word_embeddings.weight')} if model.words else {}
+  tied = (
+    {'mlm_score.decoder.weight': below(prefix, 'embeddings.text_embeddings.word_embeddings.weight')}
+    if model.words
+    else {}
+  )
   tied |= {'mlm_score.bias': 'mlm_score.decoder.bias'} if model.words else {}  # older releases have it twice
   given = example(model, number(config, 'num_channels', 3))
-  buffers = position_ids(below('embeddings.text_embeddings.position_ids'), model.positions)
+  buffers = position_ids(below(prefix, 'embeddings.text_embeddings.position_ids'), model.positions)
   return Plan(config, model, rows(model, prefix), given, outputs, tied, buffers)
 
 
@@ -140,11 +144,9 @@ def outputs(plan: Plan, variables: Mapping, given: Arrays) -> Arrays:
   return found | (learnt(plan, variables, loss) if 'labels' in given else {})
 
 
-def _most(model: ViLT, seen: np.ndarray | None, shape: tuple[int, ...], image: tuple[int, ...]) -> int:
+def _most(model: ViLT, seen: Any, shape: tuple[int, ...], image: tuple[int, ...]) -> int:
   """The number of patches of the image that fills most."""
   if seen is None:
     return shape[1]
-  rows_, columns = (side // model.patch for side in image)
-  mask = seen.reshape(-1, *seen.shape[-2:])
-  small = mask[:, np.arange(rows_) * mask.shape[1] // rows_][:, :, np.arange(columns) * mask.shape[2] // columns]
+  small = by_patch(seen.reshape(-1, *seen.shape[-2:]), *(side // model.patch for side in image))
   return int((small[:, :, 0].sum(1) * small[:, 0].sum(1)).max())

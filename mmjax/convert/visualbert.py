@@ -8,7 +8,7 @@ import numpy as np
 import optax
 
 from mmjax.convert.models import example
-from mmjax.convert.names import Row, bert_embed, bert_layer, dense, embed, layers, unused, word_scores
+from mmjax.convert.names import Row, below, bert_embed, bert_layer, dense, embed, layers, unused, word_scores
 from mmjax.convert.plan import (
   Arrays,
   Config,
@@ -79,10 +79,9 @@ def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
     pretrain=pretrain,
     grounding=grounding,
   )
-  below = lambda name: f'{prefix}.{name}' if prefix else name
-  tied = {'cls.predictions.decoder.weight': below('embeddings.word_embeddings.weight'),
+  tied = {'cls.predictions.decoder.weight': below(prefix, 'embeddings.word_embeddings.weight'),
           'cls.predictions.decoder.bias': 'cls.predictions.bias'} if pretrain else {}  # fmt: skip
-  buffers = position_ids(below('embeddings.position_ids'), model.positions)
+  buffers = position_ids(below(prefix, 'embeddings.position_ids'), model.positions)
   given = example(model, number(config, 'visual_embedding_dim'))
   return Plan(config, model, rows(model, prefix, scores, authors), given, outputs, tied, buffers)
 

@@ -4,9 +4,7 @@ B batch, N repeats of a group, Q queries, K keys, D width, H heads, C head size.
 """
 
 from collections.abc import Mapping
-from dataclasses import fields
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -251,13 +249,6 @@ class FusionStack(nn.Module):
           x = step(layer(name=f'group{g}_{n}'), x)
       given = (x, *rest)
     return given[0]
-
-
-def stack_of(model: nn.Module, **others: Any) -> FusionStack:
-  """The stack named 'encoder' of a model whose own arguments say what it is: those that both know by one name."""
-  names = {f.name for f in fields(FusionStack)} - {'parent', 'name'}
-  own = {f.name: getattr(model, f.name) for f in fields(model) if f.name in names}
-  return FusionStack(**own | others, name='encoder')
 
 
 def _meet(group: Group, x: Streams, mask: Streams, edge_mask: Streams, bias: Streams):

@@ -3,13 +3,16 @@
 D width, F features.
 """
 
+from dataclasses import fields
 from functools import partial
+from typing import Any, TypeVar
 
 import jax
 from flax import linen as nn
 
 from mmjax.errors import UserError, nearest
 
+Kind = TypeVar('Kind', bound=nn.Module)
 ACTIVATIONS = {
   'gelu': partial(nn.gelu, approximate=False),  # x * Phi(x) through erf: BERT and all that descends from it
   'gelu_tanh': partial(nn.gelu, approximate=True),  # the tanh approximation: GPT-2, scenic's ViT
@@ -24,6 +27,13 @@ def activation(name: str):
   if name not in ACTIVATIONS:
     raise UserError(f'activation: found {name!r}, expected one of {tuple(ACTIVATIONS)}{nearest(name, ACTIVATIONS)}')
   return ACTIVATIONS[name]
+
+
+def made_of(kind: type[Kind], model: nn.Module, name: str, **others: Any) -> Kind:
+  """A `kind` of that name, with the arguments that `model` has under the same names, and these others."""
+  known = {f.name for f in fields(kind)} - {'parent', 'name'}
+  own = {f.name: getattr(model, f.name) for f in fields(model) if f.name in known}
+  return kind(**own | others, name=name)
 
 
 class Mlp(nn.Module):

@@ -11,9 +11,9 @@ Differs from the paper: nothing.
 import jax
 from flax import linen as nn
 
-from mmjax.fusion.layers import stack_of
+from mmjax.fusion.layers import FusionStack
 from mmjax.fusion.schedules import BERT as SCHEDULE
-from mmjax.layers.blocks import Pooler, Transform
+from mmjax.layers.blocks import Pooler, Transform, made_of
 from mmjax.layers.embed import TextEmbed
 
 
@@ -54,18 +54,8 @@ class BERT(nn.Module):
     *,
     train: bool,
   ) -> dict[str, jax.Array]:
-    words = TextEmbed(
-      self.vocab,
-      self.positions,
-      self.types,
-      self.width,
-      self.eps,
-      self.dropout,
-      self.word_padding,
-      init_std=self.init_std,
-      name='text',
-    )
-    x = stack_of(self)(
+    words = made_of(TextEmbed, self, 'text')
+    x = made_of(FusionStack, self, 'encoder')(
       {'t': words(text, types, at, train=train)}, {} if text_mask is None else {'t': text_mask}, train=train
     )
     out = x | ({'pooled': Pooler(self.width, self.init_std, name='pooler')(x['t'])} if self.pooler else {})

@@ -14,8 +14,9 @@ from flax import linen as nn
 from mmjax.encoders.image import PatchEmbed
 from mmjax.encoders.resnet import AttentionPool, ResNet
 from mmjax.fusion import schedules
-from mmjax.fusion.layers import stack_of
+from mmjax.fusion.layers import FusionStack
 from mmjax.layers.attention import causal
+from mmjax.layers.blocks import made_of
 from mmjax.layers.embed import Embed
 
 INIT_STD = 0.02
@@ -48,7 +49,7 @@ class TextTower(nn.Module):
     length = text.shape[1]
     position = self.param('position', nn.initializers.normal(0.01), (self.positions, self.width))
     x = Embed(self.vocab, self.width, init_std=INIT_STD, name='word')(text) + position[:length]
-    x = stack_of(self, norm='pre', dropout=0.0)(
+    x = made_of(FusionStack, self, 'encoder', norm='pre', dropout=0.0)(
       {'t': x}, {} if text_mask is None else {'t': text_mask}, {'t<t': causal(length)}, train=train
     )['t']
     x = nn.LayerNorm(epsilon=self.eps, name='norm')(x)
@@ -84,7 +85,7 @@ class ImageTower(nn.Module):
     norm = lambda name: nn.LayerNorm(epsilon=self.eps, name=name)
     grid = (self.image // self.patch, self.image // self.patch)
     x = norm('first_norm')(PatchEmbed(self.width, self.patch, grid, bias=False, name='patches')(image))
-    x = stack_of(self, norm='pre', dropout=0.0)({'v': x}, train=train)['v']
+    x = made_of(FusionStack, self, 'encoder', norm='pre', dropout=0.0)({'v': x}, train=train)['v']
     read = norm('norm')(x[:, 0])
     return x, nn.Dense(self.out, use_bias=False, name='project')(read) if self.out else read
 

@@ -14,9 +14,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mmjax.errors import UserError
-from mmjax.fusion.layers import stack_of
+from mmjax.fusion.layers import FusionStack
 from mmjax.fusion.schedules import GPT as SCHEDULE
 from mmjax.layers.attention import causal
+from mmjax.layers.blocks import made_of
 from mmjax.layers.embed import Embed
 
 
@@ -54,6 +55,6 @@ class GPT(nn.Module):
     x = word(text) + place(jnp.arange(length)[None] if at is None else at)
     x = nn.Dropout(self.dropout, deterministic=not train)(x)
     mask = {} if text_mask is None else {'t': text_mask}
-    x = stack_of(self, norm='pre')({'t': x}, mask, {'t<t': causal(length)}, train=train)['t']
+    x = made_of(FusionStack, self, 'encoder', norm='pre')({'t': x}, mask, {'t<t': causal(length)}, train=train)['t']
     x = nn.LayerNorm(epsilon=self.eps, name='norm')(x)
     return {'t': x} | ({'words': word.attend(x)} if self.words else {})

@@ -17,9 +17,9 @@ from flax import linen as nn
 
 from mmjax.encoders.regions import BoxGeometry, RegionEmbed
 from mmjax.fusion import schedules
-from mmjax.fusion.layers import stack_of
+from mmjax.fusion.layers import FusionStack
 from mmjax.fusion.owner import per_stream
-from mmjax.layers.blocks import Pooler, Transform
+from mmjax.layers.blocks import Pooler, Transform, made_of
 from mmjax.layers.embed import TextEmbed
 
 
@@ -67,11 +67,8 @@ class LXMERT(nn.Module):
     train: bool,
   ) -> dict[str, jax.Array]:
     width, eps, init_std = self.width, self.eps, self.init_std
-    words = (
-      TextEmbed(  # section 2.1, word-level sentence embeddings; the code's padding_idx=0 stands on all three tables
-        self.vocab, self.positions, self.types, width, eps, self.dropout, 0, 0, 0, init_std, name='text'
-      )
-    )
+    # section 2.1, word-level sentence embeddings; the code's padding_idx=0 stands on all three tables
+    words = made_of(TextEmbed, self, 'text', word_padding=0, position_padding=0, type_padding=0)
     x = {
       't': words(text, types, train=train),
       'v': RegionEmbed(width, eps, self.dropout, init_std, name='regions')(regions, boxes, train=train),
@@ -81,7 +78,7 @@ class LXMERT(nn.Module):
     if self.geometry:
       bias['v<v'] = BoxGeometry(per_stream(self.heads, 'v', 'heads'), name='geometry')(boxes)
     # section 2.2: object-relationship, language and cross-modality encoders are the schedule
-    x = stack_of(self)(x, mask, bias=bias, train=train)
+    x = made_of(FusionStack, self, 'encoder')(x, mask, bias=bias, train=train)
     if self.norm == 'pre':
       x = {s: nn.LayerNorm(epsilon=eps, name=f'{s}_norm')(x[s]) for s in x}
     out = x | {'pooled': Pooler(width, init_std, name='pooler')(x['t'])}  # section 2.3, cross-modality output

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mmjax.fusion import schedules
-from mmjax.fusion.layers import stack_of
-from mmjax.layers.blocks import Pooler, Transform
+from mmjax.fusion.layers import FusionStack
+from mmjax.layers.blocks import Pooler, Transform, made_of
 from mmjax.layers.embed import Embed
 from mmjax.models.bert import BERT
 from mmjax.models.vit import ViT
@@ -66,7 +66,7 @@ class METER(nn.Module):
     v = self.image(image, train=train)['v']
     kind = modality(jnp.arange(2))
     x = {'t': dense(self.width, 'project_t')(t) + kind[0], 'v': dense(self.width, 'project_v')(v) + kind[1]}
-    x = stack_of(self)(x, {'t': text_mask}, train=train)
+    x = made_of(FusionStack, self, 'encoder')(x, {'t': text_mask}, train=train)
     pooled = [Pooler(self.width, self.init_std, name=f'pooler_{s}')(x[s]) for s in 'tv']
     out = x | {'pooled': jnp.concatenate(pooled, -1)}
     transform = lambda size, name: Transform(size, self.eps, 'gelu', self.init_std, name=name)

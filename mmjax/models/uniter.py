@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mmjax.fusion import schedules
-from mmjax.fusion.layers import stack_of
-from mmjax.layers.blocks import Pooler, Transform
+from mmjax.fusion.layers import FusionStack
+from mmjax.layers.blocks import Pooler, Transform, made_of
 from mmjax.layers.embed import TextEmbed
 
 BOX = 7  # x1 y1 x2 y2, width, height, area
@@ -99,22 +99,12 @@ class UNITER(nn.Module):
     *,
     train: bool,
   ) -> dict[str, jax.Array]:
-    words = TextEmbed(
-      self.vocab,
-      self.positions,
-      self.types,
-      self.width,
-      self.eps,
-      self.dropout,
-      self.word_padding,
-      init_std=self.init_std,
-      name='text',
-    )
+    words = made_of(TextEmbed, self, 'text')
     places = RegionEmbed(self.width, self.eps, self.dropout, self.init_std, name='regions')
     t = words(text, types, at, train=train)
     v = places(regions, boxes, words.type(jnp.ones((), int)), masked, train=train)
     mask = {s: m for s, m in (('t', text_mask), ('v', regions_mask)) if m is not None}
-    x = stack_of(self)({'t': t, 'v': v}, mask, train=train)
+    x = made_of(FusionStack, self, 'encoder')({'t': t, 'v': v}, mask, train=train)
     out = x | {'pooled': Pooler(self.width, self.init_std, name='pooler')(x['t'])}
     score = lambda size, name: nn.Dense(size, kernel_init=nn.initializers.normal(self.init_std), name=name)
     transform = lambda width, name: Transform(width, self.eps, 'gelu', self.init_std, name=name)

@@ -18,9 +18,9 @@ from flax import linen as nn
 from flax.core import FrozenDict
 
 from mmjax.fusion import schedules
-from mmjax.fusion.layers import stack_of
+from mmjax.fusion.layers import FusionStack
 from mmjax.fusion.owner import per_stream
-from mmjax.layers.blocks import Pooler, Transform
+from mmjax.layers.blocks import Pooler, Transform, made_of
 from mmjax.layers.embed import TextEmbed
 
 WIDTH: Mapping[str, int] = FrozenDict({'t': 768, 'v': 1024})
@@ -90,19 +90,9 @@ class ViLBERT(nn.Module):
   ) -> dict[str, jax.Array]:
     width = {s: per_stream(self.width, s, 'width') for s in 'tv'}
     init = nn.initializers.normal(self.init_std)
-    words = TextEmbed(
-      self.vocab,
-      self.positions,
-      self.types,
-      width['t'],
-      self.eps,
-      self.dropout,
-      self.word_padding,
-      init_std=self.init_std,
-      name='text',
-    )
+    words = made_of(TextEmbed, self, 'text', width=width['t'])
     place = PlacedRegions(width['v'], self.eps, self.dropout, self.init_std, name='regions')
-    x = stack_of(self)(
+    x = made_of(FusionStack, self, 'encoder')(
       {'t': words(text, types, train=train), 'v': place(regions, boxes, train=train)},
       {'t': text_mask} | ({} if regions_mask is None else {'v': regions_mask}),
       train=train,

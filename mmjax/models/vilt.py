@@ -11,13 +11,14 @@ in the code).
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from einops import rearrange
 from flax import linen as nn
 
 from mmjax.errors import UserError
 from mmjax.fusion import schedules
-from mmjax.fusion.layers import stack_of
-from mmjax.layers.blocks import Pooler, Transform
+from mmjax.fusion.layers import FusionStack
+from mmjax.layers.blocks import Pooler, Transform, made_of
 from mmjax.layers.embed import Embed, TextEmbed
 
 
@@ -41,8 +42,7 @@ class MaskedPatches(nn.Module):
     token = self.param('token', init, (self.width,))
     position = self.param('position', init, (1 + self.grid**2, self.width))
     rows, columns = x.shape[1:3]
-    seen = jnp.asarray(mask)[:, jnp.arange(rows) * mask.shape[1] // rows]
-    seen = seen[:, :, jnp.arange(columns) * mask.shape[2] // columns]
+    seen = by_patch(jnp.asarray(mask), rows, columns)
     y = stretch(self.grid, seen[:, :, 0].sum(1), rows)
     across = stretch(self.grid, seen[:, 0].sum(1), columns)
     table = rearrange(position[1:], '(y x) D -> y x D', y=self.grid)
@@ -51,6 +51,12 @@ class MaskedPatches(nn.Module):
     x = jnp.concatenate([first, rearrange(x, 'B y x D -> B (y x) D')], 1)
     seen = jnp.pad(rearrange(seen, 'B y x -> B (y x)'), ((0, 0), (1, 0)), constant_values=True)
     return nn.Dropout(self.dropout, deterministic=not train)(x), seen
+
+
+def by_patch(mask: jax.Array, rows: int, columns: int) -> jax.Array:
+  """A mask of pixels as one of patches, each as its first pixel: [B,h,w] -> [B,rows,columns]."""
+  y, x = np.arange(rows) * mask.shape[1] // rows, np.arange(columns) * mask.shape[2] // columns
+  return mask[:, y][:, :, x]
 
 
 def stretch(old: int, filled: jax.Array, size: int) -> jax.Array:
@@ -113,17 +119,7 @@ class ViLT(nn.Module):
       raise UserError(f'image: found {each} a text, expected {self.images} (images)')
     if image.ndim == 5:
       image, mask = rearrange(image, 'B I h w c -> (B I) h w c'), rearrange(mask, 'B I h w -> (B I) h w')
-    words = TextEmbed(
-      self.vocab,
-      self.positions,
-      self.types,
-      self.width,
-      self.eps,
-      self.dropout,
-      self.word_padding,
-      init_std=self.init_std,
-      name='text',
-    )
+    words = made_of(TextEmbed, self, 'text')
     modality = Embed(self.modalities, self.width, init_std=self.init_std, name='modality')
     patches = MaskedPatches(
       self.width, self.patch, self.image // self.patch, self.dropout, self.init_std, name='patches'
@@ -131,7 +127,9 @@ class ViLT(nn.Module):
     v, v_mask = patches(image, mask, train=train)
     v += modality(jnp.tile(1 + jnp.arange(each), len(text)))[:, None]
     t = jnp.repeat(words(text, types, train=train) + modality(jnp.zeros((), int)), each, 0)
-    x = stack_of(self, norm='pre')({'t': t, 'v': v}, {'t': jnp.repeat(text_mask, each, 0), 'v': v_mask}, train=train)
+    x = made_of(FusionStack, self, 'encoder', norm='pre')(
+      {'t': t, 'v': v}, {'t': jnp.repeat(text_mask, each, 0), 'v': v_mask}, train=train
+    )
     norm = nn.LayerNorm(epsilon=self.eps, name='norm')
     out = {s: norm(x[s]) for s in x} | {'v_mask': v_mask}
     if self.pooler:

@@ -20,10 +20,10 @@ from flax import linen as nn
 from mmjax.encoders.regions import BoxGeometry
 from mmjax.errors import UserError, nearest
 from mmjax.fusion import schedules
-from mmjax.fusion.layers import stack_of
+from mmjax.fusion.layers import FusionStack
 from mmjax.fusion.owner import per_stream
 from mmjax.layers.attention import LOWEST
-from mmjax.layers.blocks import Pooler, Transform
+from mmjax.layers.blocks import Pooler, Transform, made_of
 from mmjax.layers.embed import Embed
 
 ANSWER_FROM = ('last', 'pooled')
@@ -149,17 +149,7 @@ class VisualBERT(nn.Module):
       hint = nearest(self.answer_from, ANSWER_FROM)
       raise UserError(f'answer_from: found {self.answer_from!r}, expected one of {ANSWER_FROM}{hint}')
     kernel_init = nn.initializers.normal(self.init_std)
-    embed = VisualEmbed(
-      self.vocab,
-      self.positions,
-      self.types,
-      self.width,
-      self.eps,
-      self.dropout,
-      self.word_padding,
-      init_std=self.init_std,
-      name='embed',
-    )
+    embed = made_of(VisualEmbed, self, 'embed')
     x = embed(text, regions, alignment, types, region_types, at, train=train)
     mask = {'t': text_mask} | ({} if regions_mask is None else {'v': regions_mask})
     bias = {}
@@ -167,7 +157,7 @@ class VisualBERT(nn.Module):
       if boxes is None:
         raise UserError('geometry=True: found no boxes, expected [N,R,4]')
       bias['v<v'] = BoxGeometry(per_stream(self.heads, 'v', 'heads'), name='geometry')(boxes)
-    x = stack_of(self)(x, mask, bias=bias, train=train)
+    x = made_of(FusionStack, self, 'encoder')(x, mask, bias=bias, train=train)
     if self.norm == 'pre':
       norm = nn.LayerNorm(epsilon=self.eps, name='norm')
       x = {s: norm(x[s]) for s in x}

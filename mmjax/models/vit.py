@@ -12,9 +12,9 @@ import jax
 from flax import linen as nn
 
 from mmjax.encoders.image import PatchEmbed
-from mmjax.fusion.layers import stack_of
+from mmjax.fusion.layers import FusionStack
 from mmjax.fusion.schedules import VIT as SCHEDULE
-from mmjax.layers.blocks import Pooler
+from mmjax.layers.blocks import Pooler, made_of
 
 
 class ViT(nn.Module):
@@ -46,7 +46,7 @@ class ViT(nn.Module):
     grid = self.image // self.patch
     patches = PatchEmbed(self.width, self.patch, (grid, grid), init_std=self.init_std, name='patches')
     x = nn.Dropout(self.dropout, deterministic=not train)(patches(image))
-    x = stack_of(self, norm='pre')({'v': x}, train=train)
+    x = made_of(FusionStack, self, 'encoder', norm='pre')({'v': x}, train=train)
     out = {'v': nn.LayerNorm(epsilon=self.eps, name='norm')(x['v'])}
     if self.pooler:
       out['pooled'] = Pooler(self.width, self.init_std, name='pooler')(out['v'])

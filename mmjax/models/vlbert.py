@@ -18,8 +18,8 @@ from flax import linen as nn
 
 from mmjax.errors import UserError
 from mmjax.fusion import schedules
-from mmjax.fusion.layers import stack_of
-from mmjax.layers.blocks import Transform
+from mmjax.fusion.layers import FusionStack
+from mmjax.layers.blocks import Transform, made_of
 from mmjax.layers.embed import Embed
 
 OBJECT = 2  # the segment of regions; words have 0 and 1
@@ -114,12 +114,9 @@ class VLBERT(nn.Module):
     *,
     train: bool,
   ) -> dict[str, jax.Array]:
-    embed = VLEmbed(
-      self.vocab, self.positions, self.width, self.coordinates, self.types, self.eps, self.dropout,
-      init_std=self.init_std, name='embed',
-    )  # fmt: skip
+    embed = made_of(VLEmbed, self, 'embed')
     mask = {'t': text != 0} | ({} if regions_mask is None else {'v': regions_mask})
-    out = x = stack_of(self)(embed(text, regions, boxes, types, train=train), mask, train=train)
+    out = x = made_of(FusionStack, self, 'encoder')(embed(text, regions, boxes, types, train=train), mask, train=train)
     score = lambda size, name: nn.Dense(size, kernel_init=nn.initializers.normal(self.init_std), name=name)
     transform = lambda name: Transform(self.width, self.eps, self.activation, self.init_std, name=name)
     if self.num_answers:

@@ -18,9 +18,9 @@ from flax import linen as nn
 from mmjax.encoders.regions import RegionEmbed as LXMERTRegions
 from mmjax.errors import UserError, nearest
 from mmjax.fusion import schedules
-from mmjax.fusion.layers import stack_of
+from mmjax.fusion.layers import FusionStack
 from mmjax.fusion.owner import per_stream
-from mmjax.layers.blocks import Pooler, Transform
+from mmjax.layers.blocks import Pooler, Transform, made_of
 from mmjax.layers.embed import TextEmbed
 from mmjax.models import uniter, vilbert
 from mmjax.models.visualbert import VisualEmbed
@@ -85,7 +85,7 @@ class VOLTA(nn.Module):
       raise UserError(f"fusion: found {self.fusion!r}, expected 'mul' or 'sum'")
     x, word = self.embed(text, regions, boxes, types, train)
     mask = {'t': text_mask} | ({} if regions_mask is None else {'v': regions_mask})
-    x = stack_of(self)(x, mask, train=train)
+    x = made_of(FusionStack, self, 'encoder')(x, mask, train=train)
     pool = lambda s: Pooler(self.pooled, self.init_std, 'relu', name=f'pooler_{s}')(x[s])
     t, v = pool('t'), pool('v')
     out = x | {'pooled_t': t, 'pooled_v': v, 'pooled': t * v if self.fusion == 'mul' else t + v}

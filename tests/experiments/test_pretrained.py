@@ -43,6 +43,7 @@ def test_a_published_checkpoint_begins_a_run(tuned, published):
     'answer_score: 64 x 13 there, 64 x 10 here, begins anew',
     'regions/feature: 20 x 32 there, 367 x 32 here, begins anew',
     'geometry: not there, begins anew',
+    'of the checkpoint, whatever the config says: schedule 3*[t<t] 1*[v<v] 2*[t<v v<t tied noffn; t<t v<v], width 32',
   ):
     assert line in done.stdout + done.stderr
   assert rows(workdir)[-1]['split'] == 'final'
