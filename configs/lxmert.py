@@ -5,7 +5,7 @@ from ml_collections import ConfigDict
 VARIANTS = {
   'sort_of_clevr': 'Sort-of-CLEVR from its objects, with a declared departure: box-geometry bias (default)',
   'as_published': 'Sort-of-CLEVR from its objects, LXMERT as published in all but its sizes',
-  'pixels': 'Sort-of-CLEVR from bare pixels through a CNN grid',
+  'pixels': 'Sort-of-CLEVR from bare pixels, its regions found by a small detector learnt beside',
   'easy_vqa': 'easy-VQA (PyPI package easy-vqa) from pixels, published split',
   'easy_vqa_blind': 'easy-VQA by the question alone: what the picture adds is the difference',
   'pretrain': "LXMERT's pre-training tasks on Sort-of-CLEVR: masked words, matching, masked regions, answers",
@@ -40,9 +40,10 @@ def get_config(variant: str = 'sort_of_clevr') -> ConfigDict:
   c.model.scan = False  # few layers: unrolled runs faster and compiles as fast
 
   c.pixels = ConfigDict()
-  c.pixels.kind = 'none'  # 'grid' (convolutions) or 'patches', where the setting is 'pixels'
+  c.pixels.kind = 'none'  # 'grid' (convolutions), 'patches' or 'detector', where the setting is 'pixels'
   c.pixels.channels = (24, 24, 24, 24)  # of the convolutions, stride 2 each; 24 as in the Relation Network
   c.pixels.patch = 15
+  c.pixels.regions = 6  # that a detector gives; the paper's gives 36
   c.place = 20.0  # boxes, in -1..1 times this, stand among the features too, where they weigh as much as the crops
   c.blind = False  # True hides the image from the model
 
@@ -68,7 +69,7 @@ def get_config(variant: str = 'sort_of_clevr') -> ConfigDict:
   c.parallel = ConfigDict()
   c.parallel.how = 'jit'  # or 'pmap'
 
-  if variant in ('sort_of_clevr', 'tiny'):
+  if variant in ('sort_of_clevr', 'pixels', 'tiny'):
     c.place = 10.0  # 20 drowns the crops in LXMERT's layer norm, 5 the places: one seed in three then stands still
     c.optim.steps = 5000
   if variant in ('as_published', 'base'):
@@ -76,7 +77,8 @@ def get_config(variant: str = 'sort_of_clevr') -> ConfigDict:
   if variant == 'as_published':
     c.optim.steps, c.optim.warmup = 16_000, 1000
   elif variant == 'pixels':
-    c.data.setting, c.pixels.kind = 'pixels', 'grid'
+    c.data.setting, c.pixels.kind = 'pixels', 'detector'
+    c.optim.steps = 6000
   elif variant in ('easy_vqa', 'easy_vqa_blind'):
     c.data.name, c.data.setting, c.pixels.kind = 'easy_vqa', 'pixels', 'grid'
     c.blind = variant == 'easy_vqa_blind'

@@ -7,7 +7,7 @@ from configs import lxmert
 VARIANTS = {
   'sort_of_clevr': 'Sort-of-CLEVR from its objects, with a declared departure: box-geometry bias (default)',
   'as_published': 'Sort-of-CLEVR from its objects, VisualBERT as published in all but its sizes',
-  'pixels': 'Sort-of-CLEVR from bare pixels through a CNN grid',
+  'pixels': 'Sort-of-CLEVR from bare pixels, its regions found by a small detector learnt beside',
   'easy_vqa': 'easy-VQA (PyPI package easy-vqa) from pixels, published split',
   'easy_vqa_blind': 'easy-VQA by the question alone: what the picture adds is the difference',
   'tiny': '100 steps of the default in under a minute',
@@ -21,7 +21,7 @@ def get_config(variant: str = 'sort_of_clevr') -> ConfigDict:
     del c.model[key]
   c.model.schedule = '4*[t<tv v<tv tied]'  # the paper's 12 layers made small
   c.model.answer_from = 'last'
-  if variant in ('sort_of_clevr', 'tiny'):
+  if variant in ('sort_of_clevr', 'pixels', 'tiny'):
     c.optim.lr, c.place = 1.5e-3, 20.0
   if variant == 'sort_of_clevr':
     c.optim.steps = 4000

@@ -38,7 +38,7 @@ from mmjax.workdir import open_workdir
 
 def build(c, pretrained: str = '') -> tuple[task_of.Task, Answering, Mapping | None]:
   """The task and the model of a config, and the variables of a checkpoint's folder, where one is given."""
-  pixels = task_of.pixels(**c.pixels, setting=c.data.setting)
+  pixels = task_of.pixels(**c.pixels, data=c.data)
   task = task_of.prepare(c.data.name, c.data.setting, c.data.dir, pretrained)
   encoder, loaded = task_of.encoder(LXMERT, c.model.to_dict(), task, pretrained)
   return task, Answering(encoder, pixels, c.place, c.blind), loaded

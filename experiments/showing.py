@@ -180,7 +180,12 @@ def departures(model: Answering) -> list[str]:
 
 def system(model: Answering) -> str:
   """The name under which a model's numbers stand: its paper's name alone only where it departs in nothing."""
-  eyes = {'NoneType': [], 'ConvGrid': ['on a CNN grid'], 'Patches': ['on patches']}[type(model.pixels).__name__]
+  eyes = {
+    'NoneType': [],
+    'ConvGrid': ['on a CNN grid'],
+    'Patches': ['on patches'],
+    'Detector': ['on a detector learnt beside'],
+  }[type(model.pixels).__name__]
   return ', '.join([' + '.join([type(model.encoder).__name__, *departures(model)]), *eyes])
 
 

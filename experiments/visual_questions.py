@@ -21,7 +21,7 @@ from mmjax.convert import finetune
 from mmjax.convert.load import load as load_checkpoint
 from mmjax.data import easy_vqa, encode, sort_of_clevr, tokens
 from mmjax.data.pipeline import Source, eval_batches, load
-from mmjax.encoders.image import ConvGrid, Patches
+from mmjax.encoders.image import ConvGrid, Detector, Patches
 from mmjax.errors import UserError, nearest
 from mmjax.workdir import flatten
 
@@ -46,6 +46,7 @@ AT_LEAST = {
   'model.mlp': 1,
   'model.init_std': 0,
   'pixels.patch': 1,
+  'pixels.regions': 1,
   'optim.lr': 0,
   'optim.steps': 1,
   'optim.warmup': 0,
@@ -159,11 +160,21 @@ def augment(task: Task) -> train.Augment | None:
   return functools.partial(masking.lxmert, mask=mask, special=len(tokens.SPECIAL), vocab=vocab, rivals=rivals)
 
 
-def pixels(kind: str, channels: tuple[int, ...], patch: int, setting: str) -> ConvGrid | Patches | None:
-  """What stands in for regions: 'grid' or 'patches' in the setting 'pixels', 'none' where regions are given."""
-  if (kind == 'none') != (setting != 'pixels') or kind not in ('none', 'grid', 'patches'):
-    wanted = "'grid' or 'patches'" if setting == 'pixels' else "'none'"
-    raise UserError(f'pixels.kind: found {kind!r} in setting {setting!r}, expected {wanted}')
+def pixels(
+  kind: str, channels: tuple[int, ...], patch: int, regions: int, data: Mapping
+) -> ConvGrid | Patches | Detector | None:
+  """What stands in for regions: 'grid', 'patches' or 'detector' in the setting 'pixels', else 'none'."""
+  known = ('grid', 'patches', 'detector') if data['setting'] == 'pixels' else ('none',)
+  if kind not in known:
+    raise UserError(
+      f'pixels.kind: found {kind!r} in setting {data["setting"]!r}, expected {" or ".join(map(repr, known))}'
+    )
+  if kind == 'detector':
+    if data['name'] == 'easy_vqa':
+      raise UserError(
+        "pixels.kind: found 'detector', but easy_vqa has no boxes to teach it; expected 'grid' or 'patches'"
+      )
+    return Detector(regions)
   if kind == 'grid':
     return ConvGrid(tuple(channels))
   return Patches(patch) if kind == 'patches' else None
@@ -182,7 +193,11 @@ def objective(name: str, task: Task) -> train.Objective:
   def on_rows(out, batch, axis=None):
     rows = {key: batch[key].reshape(-1) for key in ('answer', 'weight')}
     kinds = jnp.asarray(membership)[batch['question_type'].reshape(-1)]
-    return score(out, rows | {'question_type': kinds}, axis)
+    losses, metrics = score(out, rows | {'question_type': kinds}, axis)
+    if 'objectness' not in out:
+      return losses, metrics
+    more, found = objectives.detection(out, batch)
+    return losses | more, metrics | found
 
   return on_rows
 

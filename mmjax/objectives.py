@@ -95,3 +95,36 @@ def lxmert_pretraining(
     smooth_l1 = optax.huber_loss(out['features'], batch['feature']).mean(-1)
     losses['features'] = regions(smooth_l1, batch['feature_weight'])
   return losses, metrics
+
+
+def detection(out: Batch, batch: Batch) -> tuple[Losses, Metrics]:
+  """What teaches `encoders.image.Detector`: whether a cell holds an object's centre, and the corners of its box.
+
+  out: 'objectness' [N,y,x], 'cell_boxes' [N,y,x,4], 'boxes' [N,R,4]; batch: 'boxes' [N,O,4] of O objects, 'weight'
+  [N,K] of the image's questions, all 0 for an image that only fills up. Boxes are x1 y1 x2 y2 in 0..1.
+  Losses: binary cross-entropy of all cells, and the distance of corners (L1, in cells) where an object is, both a mean
+  over objects. Metric: the share of objects that one of the R regions overlaps by more than half (IoU).
+  """
+  real, truth = batch['weight'].max(-1, keepdims=True), batch['boxes']
+  size = jnp.array(out['objectness'].shape[:0:-1])  # columns, rows
+  cell = ((truth[..., :2] + truth[..., 2:]) / 2 * size).astype(int)
+  x, y = jnp.moveaxis(jnp.clip(cell, 0, size - 1), -1, 0)
+  image = jnp.arange(len(truth))[:, None]
+  holds = jnp.zeros_like(out['objectness']).at[image, y, x].set(1)
+  cells = optax.sigmoid_binary_cross_entropy(out['objectness'], holds).sum((1, 2))
+  corners = jnp.abs((out['cell_boxes'][image, y, x] - truth) * jnp.tile(size, 2)).mean(-1)
+  objects = (real * jnp.ones(truth.shape[:2])).sum()
+  found = (overlap(out['boxes'], truth) > 0.5).any(1)
+  losses = {
+    'objectness': ((cells * real[:, 0]).sum(), objects, 1.0),
+    'corners': ((corners * real).sum(), objects, 1.0),
+  }
+  return losses, {'objects found': ((found * real).sum(), objects)}
+
+
+def overlap(a: jax.Array, b: jax.Array) -> jax.Array:
+  """Intersection over union of boxes [N,R,4] and [N,O,4], x1 y1 x2 y2: [N,R,O] in 0..1."""
+  a, b = a[:, :, None], b[:, None]
+  area = lambda box: jnp.prod(jnp.maximum(box[..., 2:] - box[..., :2], 0), -1)
+  both = area(jnp.concatenate([jnp.maximum(a[..., :2], b[..., :2]), jnp.minimum(a[..., 2:], b[..., 2:])], -1))
+  return both / jnp.maximum(area(a) + area(b) - both, 1e-12)

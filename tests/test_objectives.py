@@ -5,7 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmjax.objectives import answer_distribution, answer_metrics, answers, lxmert_pretraining, soft_answers
+from mmjax.objectives import (
+  answer_distribution,
+  answer_metrics,
+  answers,
+  detection,
+  lxmert_pretraining,
+  overlap,
+  soft_answers,
+)
 
 LN3 = np.log(3.0)
 SCORES = jnp.array([[LN3, 0.0], [0.0, LN3], [LN3, 0.0]])  # probabilities 3/4 and 1/4
@@ -177,3 +185,24 @@ def test_nothing_to_learn_is_a_count_of_0_and_no_nan():
   for name in ('words', 'answers'):
     assert tuple(map(float, losses[name])) == (0, 0, 1)
     assert tuple(map(float, metrics[f'accuracy/{name}'])) == (0, 0)
+
+
+def test_overlap_by_hand():
+  a = jnp.array([[[0, 0, 2, 2], [3, 3, 3, 3]]]) / 4
+  b = jnp.array([[[1, 0, 3, 2], [0, 0, 2, 2], [2, 2, 4, 4]]]) / 4
+  np.testing.assert_allclose(overlap(a, b), [[[1 / 3, 1, 0], [0, 0, 0]]], atol=1e-6)
+
+
+def test_detection_by_hand():
+  truth = jnp.array([[[0.0, 0.0, 0.2, 0.2], [0.6, 0.5, 0.8, 1.0]]] * 2)  # centres in cells (0, 0) and (1, 2) of 2 x 3
+  boxes = jnp.zeros((2, 2, 3, 4)).at[:, 0, 0].set(truth[0, 0]).at[:, 1, 2].set(truth[0, 1] + jnp.array([0.1, 0, 0, 0]))
+  scores = jnp.full((2, 2, 3), -LN3).at[:, 0, 0].set(LN3)  # 1/4 everywhere, 3/4 in the first cell
+  out = {'objectness': scores, 'cell_boxes': boxes, 'boxes': boxes[:, [0, 1], [0, 2]]}
+  batch = {'boxes': truth, 'weight': jnp.array([[1.0, 0.0], [0.0, 0.0]])}  # the second image only fills up
+  losses, metrics = detection(out, batch)
+  total, count, weight = losses['objectness']
+  assert total == pytest.approx(5 * np.log(4 / 3) + np.log(4), rel=1e-5)
+  assert (float(count), weight) == (2.0, 1.0)
+  total, count, _ = losses['corners']
+  assert (float(total), float(count)) == (pytest.approx(0.1 * 3 / 4, rel=1e-4), 2.0)  # in cells, of four numbers
+  assert tuple(map(float, metrics['objects found'])) == (1.0, 2.0)  # the second is overlapped by exactly a half

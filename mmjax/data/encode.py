@@ -56,7 +56,7 @@ def region_features(crops: np.ndarray) -> np.ndarray:
 
 
 def pixels(tokenizer: Tokenizer, sentences: Sequence[str], length: int, questions: int) -> Encoder:
-  """Encoder for bare pictures. Adds 'image' uint8 [h,w,3].
+  """Encoder for bare pictures. Adds 'image' uint8 [h,w,3] and, where they are known, the objects' 'boxes' as `regions`.
 
   questions: K; a picture with fewer is filled up with its first question, weight 0. The rest and the errors are as in
   `regions`; also raises UserError for an example of more than K questions.
@@ -64,7 +64,8 @@ def pixels(tokenizer: Tokenizer, sentences: Sequence[str], length: int, question
   ask = _questions(tokenizer, sentences, length)
 
   def encode(example: Example) -> dict[str, np.ndarray]:
-    return ask(example, questions) | {'image': example['image']}
+    known = ('image', 'boxes')  # boxes are there to teach a detector, not to be read
+    return ask(example, questions) | {name: example[name] for name in known if name in example}
 
   return encode
 

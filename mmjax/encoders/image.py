@@ -1,6 +1,6 @@
-"""A bare image -> features and boxes of a grid, which take the place of detected regions.
+"""A bare image -> features and boxes: those of a grid, which take the place of detected regions, or detected ones.
 
-B batch, P patches or grid cells in row-major order, F features.
+B batch, P patches or grid cells in row-major order, R regions, F features, C channels.
 """
 
 import jax
@@ -59,6 +59,61 @@ class ConvGrid(nn.Module):
       x = nn.relu(nn.LayerNorm(name=f'norm{n}')(x))
     boxes = grid_boxes(*x.shape[1:3])
     return rearrange(x, 'B y x F -> B (y x) F'), jnp.broadcast_to(boxes, (len(image), *boxes.shape))
+
+
+class Detector(nn.Module):
+  """Image -> the R regions where objects are most likely, as pixels and boxes: a detector learnt beside the answers.
+
+  It stands in for the detector that the papers of regions take ready-made (Faster R-CNN on Visual Genome; Anderson et
+  al. 2018, arXiv:1707.07998), and is taught by boxes alone. One stage, on a grid of cells: a cell says whether the
+  centre of an object lies in it, and the object's corners (as Redmon et al. 2016, arXiv:1506.02640, with one box a
+  cell). The pixels in the R best boxes are read as crops by bilinear interpolation (RoIAlign, He et al. 2017,
+  arXiv:1703.06870, of one sample a bin). What is done with the regions does not move the boxes.
+
+  image [B,h,w,3] uint8, a cell `stride` pixels wide -> features [B,R,crop*crop*3] in -1..1, boxes [B,R,4], and for
+  `objectives.detection` {'objectness' [B,y,x] logits, 'cell_boxes' [B,y,x,4]}; all boxes are x1 y1 x2 y2, where 0..1 is
+  the image. Raises UserError where the image has fewer cells than R.
+  """
+
+  regions: int
+  crop: int = 11  # pixels of a region's side
+  stride: int = 5
+  window: int = 11  # pixels that a cell's first convolution sees
+  channels: int = 64
+
+  @nn.compact
+  def __call__(self, image: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
+    pixels = to_float(image)
+    x = nn.Conv(self.channels, (self.window, self.window), (self.stride, self.stride), name='conv0')(pixels)
+    x = nn.relu(nn.LayerNorm(name='norm0')(x))
+    x = nn.relu(nn.LayerNorm(name='norm1')(nn.Conv(self.channels, (3, 3), name='conv1')(x)))
+    rows, columns = x.shape[1:3]
+    if self.regions > rows * columns:
+      raise UserError(f'image {image.shape[1:3]}: its {rows * columns} cells are fewer than {self.regions} regions')
+    objectness = nn.Dense(1, name='objectness')(x)[..., 0]
+    centre = grid_boxes(rows, columns).reshape(rows, columns, 2, 2).mean(-2)
+    corners = nn.Dense(4, name='corners')(x) / jnp.array([columns, rows] * 2)  # in cells from the centre of its own
+    cell_boxes = jnp.tile(centre, 2) + corners
+    best = jax.lax.top_k(rearrange(objectness, 'B y x -> B (y x)'), self.regions)[1]
+    boxes = jnp.take_along_axis(rearrange(cell_boxes, 'B y x C -> B (y x) C'), best[..., None], 1)
+    boxes = jax.lax.stop_gradient(jnp.clip(boxes, 0, 1))
+    return crops(pixels, boxes, self.crop), boxes, {'objectness': objectness, 'cell_boxes': cell_boxes}
+
+
+def crops(image: jax.Array, boxes: jax.Array, side: int) -> jax.Array:
+  """What boxes [B,R,4] (0..1 is the image) show of image [B,h,w,C], at side x side points: [B,R,side*side*C].
+
+  A point is the centre of one of side x side equal bins of its box; bilinear, edges repeated.
+  """
+
+  def weights(low, high, pixels):  # [B,R] twice -> [B,R,side,pixels]
+    share = (jnp.arange(side) + 0.5) / side
+    at = (low[..., None] + share * (high - low)[..., None]) * pixels - 0.5
+    return jax.nn.relu(1 - jnp.abs(jnp.clip(at, 0, pixels - 1)[..., None] - jnp.arange(pixels)))
+
+  x1, y1, x2, y2 = jnp.moveaxis(boxes, -1, 0)
+  down, across = weights(y1, y2, image.shape[1]), weights(x1, x2, image.shape[2])
+  return rearrange(jnp.einsum('BRyh,BRxw,BhwC->BRyxC', down, across, image), 'B R y x C -> B R (y x C)')
 
 
 class PatchEmbed(nn.Module):

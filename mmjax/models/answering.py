@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from einops import rearrange
 from flax import linen as nn
 
-from mmjax.encoders.image import ConvGrid, Patches
+from mmjax.encoders.image import ConvGrid, Detector, Patches
 
 
 class Answering(nn.Module):
@@ -20,22 +20,24 @@ class Answering(nn.Module):
   and boxes of a bare image; None where they are given. place: where not 0, boxes (in -1..1 times this number) are part
   of the features, for an encoder that reads no boxes of its own (as in VisualBERT's Flickr30k configuration). blind:
   regions and boxes are zeros, which leaves the question alone to answer by.
-  Returns the encoder's outputs for B = N * K rows, among them 'answers' [B,A], and the 'boxes' [N,R,4] it saw.
+  Returns the encoder's outputs for B = N * K rows, among them 'answers' [B,A], the 'boxes' [N,R,4] it saw, and what
+  a detector learns from.
   """
 
   encoder: nn.Module
-  pixels: ConvGrid | Patches | None = None
+  pixels: ConvGrid | Patches | Detector | None = None
   place: float = 0.0
   blind: bool = False
 
   def __call__(self, batch: Mapping[str, jax.Array], *, train: bool) -> dict[str, jax.Array]:
+    own: list = []
     if self.pixels is None:
       regions, boxes = batch['regions'], batch['boxes']
     else:
-      regions, boxes = self.pixels(batch['image'], train=train)
+      regions, boxes, *own = self.pixels(batch['image'], train=train)
     if self.place:
       regions = jnp.concatenate([regions, self.place * (2 * boxes - 1)], -1)
     if self.blind:
       regions, boxes = jnp.zeros_like(regions), jnp.zeros_like(boxes)
     text = rearrange(batch['question'], 'N K L -> (N K) L')
-    return self.encoder(text, text > 0, regions, boxes, train=train) | {'boxes': boxes}
+    return self.encoder(text, text > 0, regions, boxes, train=train) | {'boxes': boxes} | dict(*own)

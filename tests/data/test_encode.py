@@ -30,6 +30,13 @@ def test_errors_name_the_question():
     encode.pixels(tokens.build(sentences), sentences, 3, 2)
 
 
+def test_boxes_come_along_where_they_are_known():
+  encoder = encode.pixels(tokens.build(('is it', 'is it red')), ('is it', 'is it red'), 5, 2)
+  assert 'boxes' not in encoder(EXAMPLE)
+  boxes = np.float32([[0, 0, 0.5, 0.5]])
+  assert encoder(EXAMPLE | {'boxes': boxes})['boxes'] is boxes
+
+
 def test_regions(tiny, tiny_dir):
   source = pipeline.load(tiny, 'train', tiny_dir)
   tokenizer = tokens.build(sort_of_clevr.SENTENCES)

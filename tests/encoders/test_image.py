@@ -1,11 +1,11 @@
-"""Grids of a bare image: whose boxes they are, in which order, and what is in them."""
+"""Grids of a bare image and a detector on it: whose boxes they are, in which order, and what is in them."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmjax.encoders.image import ConvGrid, Patches, grid_boxes, to_float
+from mmjax.encoders.image import ConvGrid, Detector, Patches, crops, grid_boxes, to_float
 from mmjax.errors import UserError
 
 
@@ -76,3 +76,53 @@ def test_conv_grid_normalises_every_cell_over_its_channels(grid):
   x = np.einsum('bijc,ijcf->bf', pixels, kernel) + bias
   x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
   np.testing.assert_allclose(one.reshape(2, 6, 8, 4)[:, 2, 2], np.maximum(x, 0), atol=1e-4)
+
+
+def test_crops_of_whole_pixels_are_those_pixels():
+  image = jnp.asarray(np.random.default_rng(0).normal(size=(2, 6, 8, 3)), jnp.float32)
+  boxes = jnp.array([[[1 / 8, 2 / 6, 5 / 8, 6 / 6], [0, 0, 1, 1]]] * 2)
+  found = crops(image, boxes, 4).reshape(2, 2, 4, 4, 3)
+  np.testing.assert_allclose(found[:, 0], image[:, 2:6, 1:5], atol=1e-5)
+  first, second = (image[:, 1, x] / 4 + image[:, 2, x] * 3 / 4 for x in (0, 1))  # the second bin down is at pixel 1.75,
+  np.testing.assert_allclose(found[:, 1, 1, 0], (first + second) / 2, atol=1e-5)  # the first across at 0.5
+
+
+def test_crops_repeat_the_edges():
+  image = jnp.arange(4.0).reshape(1, 2, 2, 1)
+  found = crops(image, jnp.array([[[0, 0, 1, 1]]]), 8).reshape(8, 8)
+  np.testing.assert_allclose(found[0], found[1], atol=1e-6)
+  np.testing.assert_allclose([found[0, 0], found[-1, -1], found[0, -1]], [0, 3, 1], atol=1e-6)
+
+
+@pytest.fixture(scope='module')
+def detector():
+  module = Detector(3, crop=4, window=5, channels=4)
+  image = jax.random.randint(jax.random.key(0), (2, 15, 20, 3), 0, 256).astype(jnp.uint8)
+  return module, module.init(jax.random.key(1), image, train=False), image
+
+
+def test_a_detector_gives_the_best_cells(detector):
+  module, variables, image = detector
+  features, boxes, own = module.apply(variables, image, train=False)
+  assert features.shape == (2, 3, 48) and boxes.shape == (2, 3, 4)
+  assert own['objectness'].shape == (2, 3, 4) and own['cell_boxes'].shape == (2, 3, 4, 4)
+  for b in range(2):
+    best = np.argsort(-np.ravel(own['objectness'][b]))[:3]
+    np.testing.assert_allclose(boxes[b], np.clip(own['cell_boxes'][b].reshape(-1, 4)[best], 0, 1), atol=1e-6)
+  np.testing.assert_allclose(features, crops(to_float(image), boxes, 4), atol=1e-6)
+
+
+def test_what_is_done_with_regions_does_not_move_the_detector(detector):
+  module, variables, image = detector
+
+  def total(variables, own):
+    features, boxes, learnt = module.apply(variables, image, train=True)
+    return learnt['cell_boxes'].sum() + learnt['objectness'].sum() if own else features.sum() + boxes.sum()
+
+  assert not any(np.asarray(g).any() for g in jax.tree.leaves(jax.grad(total)(variables, False)))
+  assert all(np.asarray(g).any() for g in jax.tree.leaves(jax.grad(total)(variables, True)['params']['corners']))
+
+
+def test_more_regions_than_cells_are_refused():
+  with pytest.raises(UserError, match=r'image \(10, 15\): its 6 cells are fewer than 7 regions'):
+    Detector(7).init(jax.random.key(0), jnp.zeros((1, 10, 15, 3), jnp.uint8), train=False)
