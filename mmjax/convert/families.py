@@ -31,10 +31,9 @@ KINDS = {
   **{name: Kind(lxmert.plan) for name in lxmert.CLASSES},
   **{name: Kind(visualbert.plan) for name in visualbert.CLASSES},
   'BertForMultiModalPreTraining': Kind(vilbert.plan, ('bert.encoder.c_layer.0.biattention.query1.weight',)),
-  'UniterForPretraining': Kind(uniter.plan, ('uniter.img_embeddings.img_linear.weight', 'feat_regress.bias')),
-  'UniterForVisualQuestionAnswering': Kind(
-    uniter.plan, ('uniter.img_embeddings.img_linear.weight', 'vqa_output.3.weight')
-  ),
+  **{
+    name: Kind(uniter.plan, ('uniter.img_embeddings.img_linear.weight', head)) for name, head in uniter.CLASSES.items()
+  },
   'BertForVLPreTraining': Kind(
     volta.plan,
     (
@@ -46,6 +45,8 @@ KINDS = {
   'TrainVisualBERTObjective': Kind(
     visualbert.plan, ('bert.embeddings.token_type_embeddings_visual.weight', '!bert.t_pooler.dense.weight')
   ),
+  **{name: Kind(lxmert.plan) for name in lxmert.TASKS},
+  'VQAModel': Kind(lxmert.plan, ('lxrt_encoder.model.bert.encoder.visn_fc.visn_fc.weight',)),  # stands for all TASKS
   'LXRTPretraining': Kind(lxmert.plan, ('bert.encoder.visn_fc.visn_fc.weight', 'cls.seq_relationship.weight')),
 }
 

@@ -1,4 +1,4 @@
-"""LXMERT's checkpoints: HuggingFace's (LxmertModel, ...ForQuestionAnswering, ...ForPreTraining) and the authors'."""
+"""LXMERT's checkpoints: HuggingFace's and the authors' (pre-training, and the fine-tuned VQA, GQA and NLVR2)."""
 
 from collections.abc import Mapping
 
@@ -12,19 +12,24 @@ from mmjax.models.lxmert import LXMERT
 from mmjax.objectives import lxmert_pretraining
 
 CLASSES = ('LxmertModel', 'LxmertForQuestionAnswering', 'LxmertForPreTraining')
+TASKS = ('VQAModel', 'GQAModel', 'NLVR2Model')  # the authors'
+AUTHORS = ('LXRTPretraining', *TASKS)
 PARTS = {'object': 'obj', 'attribute': 'attr', 'feature': 'feat'}
 
 
 def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
-  """kind: a class of HuggingFace's, or 'LXRTPretraining' for the authors' pre-training model."""
-  authors = kind == 'LXRTPretraining'
-  prefix = {'LxmertModel': '', 'LXRTPretraining': 'bert'}.get(kind, 'lxmert')
-  pretrain = authors or kind == 'LxmertForPreTraining'
+  """kind: a class of HuggingFace's (CLASSES) or of the authors' (AUTHORS), whose models of tasks have no config."""
+  authors, tuned = kind in AUTHORS, kind in TASKS
+  prefix = {'LxmertModel': '', 'LXRTPretraining': 'bert'} | dict.fromkeys(TASKS, 'lxrt_encoder.model.bert')
+  at = prefix.get(kind, 'lxmert')
+  pretrain = kind in ('LXRTPretraining', 'LxmertForPreTraining')
   regions = pretrain and (authors or number(config, 'task_obj_predict', True))
   size = lambda flag, key: number(config, key) if regions and (authors or number(config, flag, True)) else 0
   asked = authors or kind == 'LxmertForQuestionAnswering' or (pretrain and number(config, 'task_qa', True))
+  told = shapes.get('logit_fc.3.bias', (None,))[0]  # the authors' models of tasks have no config of their own
   model = LXMERT(
-    num_answers=number(config, 'num_answers' if authors else 'num_qa_labels') if asked else 0,
+    num_answers=number(config, 'num_answers' if authors else 'num_qa_labels', told) if asked else 0,
+    images=shapes.get('logit_fc.0.weight', (0, 0))[1] // number(config, 'hidden_size') or 1,
     vocab=number(config, 'vocab_size'),
     positions=number(config, 'max_position_embeddings'),
     types=number(config, 'type_vocab_size'),
@@ -42,15 +47,14 @@ def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
     num_objects=size('visual_obj_loss', 'obj_id_num' if authors else 'num_object_labels'),
     num_attributes=size('visual_attr_loss', 'attr_id_num' if authors else 'num_attr_labels'),
   )
-  words = f'{prefix}.embeddings.word_embeddings.weight'
+  words = f'{at}.embeddings.word_embeddings.weight'
   tied = {'cls.predictions.decoder.weight': words} if pretrain else {}
-  return Plan(
-    config, model, rows(model, config, prefix), example(model, number(config, 'visual_feat_dim')), outputs, tied
-  )
+  given = example(model, number(config, 'visual_feat_dim'))
+  return Plan(config, model, rows(model, config, at, '' if tuned else 'answer_head'), given, outputs, tied)
 
 
-def rows(model: LXMERT, config: Config, prefix: str) -> list[Row]:
-  """The map for a model of these layer counts; `prefix` is 'lxmert', 'bert' or ''."""
+def rows(model: LXMERT, config: Config, prefix: str, head: str) -> list[Row]:
+  """The map for a model of these layer counts. prefix: such as 'lxmert' or ''; head: where the head of answers lies."""
   cross = [
     *attention('sub0_tied', 'visual_attention.att', 'visual_attention.output'),
     *(row for ours, theirs in (('sub1_t', 'lang'), ('sub1_v', 'visn')) for row in (
@@ -71,8 +75,10 @@ def rows(model: LXMERT, config: Config, prefix: str) -> list[Row]:
   ]
   heads = []
   if model.num_answers:
-    heads += dense('answer/project', 'answer_head.logit_fc.0') + norm('answer/norm', 'answer_head.logit_fc.2')
-    heads += dense('answer_score', 'answer_head.logit_fc.3')
+    score = (
+      dense('answer/project', 'logit_fc.0') + norm('answer/norm', 'logit_fc.2') + dense('answer_score', 'logit_fc.3')
+    )
+    heads += [row.below('', head) for row in score]
   if model.pretrain:
     heads += word_scores() + dense('matched', 'cls.seq_relationship')
     sizes = {'feat': model.num_features, 'obj': model.num_objects, 'attr': model.num_attributes}

@@ -37,7 +37,9 @@ INTO = (  # kernels that read a region's feature or an image's channels, of whic
 
 def example(model: nn.Module, features: int = 0, box: int = 4) -> tuple:
   """What the model is called with, as small as can be. features: of a region, or channels of an image."""
-  text, regions = jnp.zeros((1, 2), int), jnp.zeros((1, 2, features))
+  images = getattr(model, 'images', 1)
+  several = (images,) if images > 1 else ()
+  text, regions = jnp.zeros((1, 2), int), jnp.zeros((1, *several, 2, features))
   image = lambda tower: jnp.zeros((1, tower.image, tower.image, features))
   match model:
     case BERT() | GPT() | TextTower():
@@ -45,14 +47,14 @@ def example(model: nn.Module, features: int = 0, box: int = 4) -> tuple:
     case ViT() | ImageTower():
       return (image(model),)
     case ViLT():
-      return text, text == 0, jnp.zeros((1, model.images, model.patch, model.patch, features))
+      return text, text == 0, jnp.zeros((1, images, model.patch, model.patch, features))
     case CLIP():
       return text, image(model.image)
     case VisualBERT():
       return text, text == 0, regions
     case UNITER():
-      return text, None, regions, jnp.zeros((1, 2, BOX))
-  return text, text == 0, regions, jnp.zeros((1, 2, box))
+      return text, text == 0, regions, jnp.zeros((1, *several, 2, BOX))
+  return text, text == 0, regions, jnp.zeros((1, *several, 2, box))
 
 
 def variables_of(model: nn.Module, given: tuple) -> Mapping:

@@ -1,4 +1,4 @@
-"""UNITER's checkpoints: the authors' UniterForPretraining and UniterForVisualQuestionAnswering."""
+"""UNITER's checkpoints: the authors' UniterForPretraining and their models of tasks."""
 
 from collections.abc import Mapping
 
@@ -8,20 +8,32 @@ import numpy as np
 import optax
 
 from mmjax.convert.models import example
-from mmjax.convert.names import Row, bert_embed, bert_layer, dense, layers, norm, vector, word_scores
+from mmjax.convert.names import Row, bert_embed, bert_layer, dense, layers, norm, unused, vector, word_scores
 from mmjax.convert.plan import Arrays, Config, Plan, Shapes, captured, learnt, number
 from mmjax.fusion.layers import ENTRY
 from mmjax.models.uniter import UNITER
 
+CLASSES = {  # -> a tensor of its head
+  'UniterForPretraining': 'feat_regress.bias',
+  'UniterForVisualQuestionAnswering': 'vqa_output.3.weight',
+  'UniterForNlvr2Paired': 'nlvr2_output.weight',
+  'UniterForImageTextRetrieval': 'rank_output.weight',
+  'UniterForReferringExpressionComprehension': 're_output.weight',
+  'UniterForVisualCommonsenseReasoning': 'vcr_output.3.weight',
+}
+
 
 def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
+  """kind: one of CLASSES."""
   size = lambda key, tensor: number(config, key, shapes.get(tensor, (None,))[0])
   pretrain = kind == 'UniterForPretraining'
+  pairs = kind == 'UniterForNlvr2Paired'
   model = UNITER(
-    num_answers=0 if pretrain else size('num_answer', 'vqa_output.3.bias'),
+    num_answers=size('num_answer', 'vqa_output.3.bias') if kind == 'UniterForVisualQuestionAnswering' else 2 * pairs,
+    images=1 + pairs,
     vocab=number(config, 'vocab_size'),
     positions=number(config, 'max_position_embeddings'),
-    types=number(config, 'type_vocab_size'),
+    types=shapes.get('uniter.embeddings.token_type_embeddings.weight', (number(config, 'type_vocab_size'),))[0],
     schedule=f'{number(config, "num_hidden_layers")}*[t<tv v<tv tied]',
     width=number(config, 'hidden_size'),
     heads=number(config, 'num_attention_heads'),
@@ -31,6 +43,9 @@ def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
     masking='add',
     pretrain=pretrain,
     num_objects=size('img_label_dim', 'region_classifier.net.3.bias') if pretrain else 0,
+    retrieval=kind == 'UniterForImageTextRetrieval',
+    grounding=kind == 'UniterForReferringExpressionComprehension',
+    choice=kind == 'UniterForVisualCommonsenseReasoning',
   )
   features = number(config, 'img_dim', shapes.get('uniter.img_embeddings.mask_embedding.weight', (2, 2048))[-1])
   tied = {'cls.predictions.decoder.weight': 'uniter.embeddings.word_embeddings.weight',
@@ -51,7 +66,9 @@ def rows(model: UNITER) -> list[Row]:
     *dense('pooler/project', 'pooler.dense'),
   ]  # fmt: skip
   heads = []
-  if model.num_answers:
+  if model.images > 1:
+    heads += dense('answer_score', 'nlvr2_output')
+  elif model.num_answers:
     heads += dense('answer/project', 'vqa_output.0') + norm('answer/norm', 'vqa_output.2')
     heads += dense('answer_score', 'vqa_output.3')
   if model.pretrain:
@@ -60,6 +77,13 @@ def rows(model: UNITER) -> list[Row]:
     heads += vector('feature_bias', 'feat_regress.bias')
     heads += dense('masked_object/project', 'region_classifier.net.0')
     heads += norm('masked_object/norm', 'region_classifier.net.2') + dense('object_score', 'region_classifier.net.3')
+  if model.retrieval:
+    heads += dense('alignment', 'rank_output') + unused('itm_output.weight', 'itm_output.bias')
+  if model.grounding:
+    heads += dense('grounding', 're_output')
+  if model.choice:
+    heads += dense('choice/project', 'vcr_output.0') + norm('choice/norm', 'vcr_output.2')
+    heads += dense('choice_score', 'vcr_output.3')
   return [row.below('', 'uniter') for row in encoder] + heads
 
 

@@ -3,8 +3,8 @@
 Three encoders: words among themselves, regions among themselves, and cross-modality layers in which each reads the
 other. Sizes default to the paper's (section 3.3 and its code's config).
 
-B texts, N images (B a multiple of N: text b asks about image b // (B / N)), L text, R regions, F features, D width,
-V vocabulary, A answers.
+B texts, N images (B a multiple of N: text b asks about image b // (B / N)), I images a text, L text, R regions,
+F features, D width, V vocabulary, A answers.
 
 Differs from the paper: nothing by default. Departures that can be asked for: norm='pre' (the norms before each
 sub-layer and one at the end of each stream), geometry=True (a bias from box geometry in the object encoder).
@@ -21,17 +21,22 @@ from mmjax.fusion.layers import FusionStack
 from mmjax.fusion.owner import per_stream
 from mmjax.layers.blocks import Pooler, Transform, made_of
 from mmjax.layers.embed import TextEmbed
+from mmjax.models.images import each, side_by_side
 
 
 class LXMERT(nn.Module):
   """text [B,L] int, text_mask [B,L] bool, regions [N,R,F] float, boxes [N,R,4] float (x1 y1 x2 y2 in 0..1).
 
+  Several images a text (NLVR2's pairs, section 3.2) are regions [B,I,R,F], boxes [B,I,R,4], regions_mask [B,I,R]: the
+  text is read with each, and answers are read off all their pooled vectors side by side; the other outputs have B * I
+  rows. Raises UserError for another number of images.
   Returns 't' [B,L,D], 'v' [B,R,D], 'pooled' [B,D] and, each where its size is not 0, 'answers' [B,A] (num_answers),
   and with pretrain=True 'words' [B,L,V], 'matched' [B,2], 'features' [B,R,num_features], 'objects' [B,R,num_objects]
   and 'attributes' [B,R,num_attributes]. All scores are logits.
   """
 
   num_answers: int = 0
+  images: int = 1  # that a text is read with
   vocab: int = 30522
   positions: int = 512
   types: int = 2
@@ -67,6 +72,8 @@ class LXMERT(nn.Module):
     train: bool,
   ) -> dict[str, jax.Array]:
     width, eps, init_std = self.width, self.eps, self.init_std
+    of_text, of_image = [text, text_mask, types], [regions, boxes, regions_mask]
+    (text, text_mask, types), (regions, boxes, regions_mask) = each(self.images, of_text, of_image, 3)
     # section 2.1, word-level sentence embeddings; the code's padding_idx=0 stands on all three tables
     words = made_of(TextEmbed, self, 'text', word_padding=0, position_padding=0, type_padding=0)
     x = {
@@ -91,7 +98,9 @@ class LXMERT(nn.Module):
     transform = lambda width, name, activation='gelu': Transform(width, self.eps, activation, self.init_std, name=name)
     out = {}
     if self.num_answers:
-      out['answers'] = score(self.num_answers, 'answer_score')(transform(2 * self.width, 'answer')(x['pooled']))
+      out['answers'] = score(self.num_answers, 'answer_score')(
+        transform(2 * self.width, 'answer')(side_by_side(x['pooled'], self.images))
+      )
     if self.pretrain:
       bias = self.param('word_bias', nn.initializers.zeros, (self.vocab,))
       out['words'] = words.word.attend(transform(self.width, 'masked_word', self.activation)(x['t'])) + bias

@@ -3,7 +3,7 @@
 BERT over words and regions in one sequence; what a region shows and where it stands are projected, normed and added.
 Sizes default to UNITER-base (section 3.1 and the authors' config).
 
-B texts and images, L text, R regions, F features, D width, V vocabulary, A answers, O object classes.
+B texts and images, I images a text, L text, R regions, F features, D width, V vocabulary, A answers, O object classes.
 
 Differs from the paper: nothing.
 """
@@ -18,6 +18,7 @@ from mmjax.fusion import schedules
 from mmjax.fusion.layers import FusionStack
 from mmjax.layers.blocks import Pooler, Transform, made_of
 from mmjax.layers.embed import TextEmbed
+from mmjax.models.images import each, side_by_side
 
 BOX = 7  # x1 y1 x2 y2, width, height, area
 
@@ -59,13 +60,20 @@ class RegionEmbed(nn.Module):
 class UNITER(nn.Module):
   """text [B,L] int, text_mask [B,L] bool, regions [B,R,F] float, boxes [B,R,7] float (BOX, all in 0..1).
 
+  Several images a text (NLVR2's pairs) are regions [B,I,R,F], boxes [B,I,R,7], regions_mask and masked [B,I,R]: the
+  text is read with each, whose regions have the segments 1, 2 ... (types), and answers are read off all their pooled
+  vectors side by side ("paired" in the authors' code); the other outputs have B * I rows. Raises UserError for another
+  number of images.
   masked [B,R] bool: regions whose features were hidden (and are zeros). at [1|B,L] int: positions of the words.
   Returns 't' [B,L,D], 'v' [B,R,D], 'pooled' [B,D] and, all of them logits: where num_answers is not 0, 'answers' [B,A];
   with pretrain=True (section 3.2) 'words' [B,L,V], 'matched' [B,2] (1: text and image belong together), 'features'
-  [B,R,F] (regressed) and 'objects' [B,R,O].
+  [B,R,F] (regressed) and 'objects' [B,R,O]; with retrieval=True 'alignment' [B] (how well text and image fit), with
+  grounding=True 'grounding' [B,R] (which region the text means), with choice=True 'choice' [B,2] (1: the answer in the
+  text, one of VCR's, is the right one).
   """
 
   num_answers: int = 0
+  images: int = 1  # that a text is read with
   vocab: int = 28996
   positions: int = 512
   types: int = 2
@@ -82,6 +90,9 @@ class UNITER(nn.Module):
   init_std: float = 0.02
   pretrain: bool = False
   num_objects: int = 1601
+  retrieval: bool = False
+  grounding: bool = False
+  choice: bool = False
   scan: bool = True
   remat: bool = False
 
@@ -99,17 +110,23 @@ class UNITER(nn.Module):
     *,
     train: bool,
   ) -> dict[str, jax.Array]:
+    texts = len(text)
+    of_text, of_image = [text, text_mask, types], [regions, boxes, regions_mask, masked]
+    (text, text_mask, types), (regions, boxes, regions_mask, masked) = each(self.images, of_text, of_image, 3)
+    segment = jnp.tile(1 + jnp.arange(self.images), texts)[:, None] if self.images > 1 else jnp.ones((), int)
     words = made_of(TextEmbed, self, 'text')
     places = RegionEmbed(self.width, self.eps, self.dropout, self.init_std, name='regions')
     t = words(text, types, at, train=train)
-    v = places(regions, boxes, words.type(jnp.ones((), int)), masked, train=train)
+    v = places(regions, boxes, words.type(segment), masked, train=train)
     mask = {s: m for s, m in (('t', text_mask), ('v', regions_mask)) if m is not None}
     x = made_of(FusionStack, self, 'encoder')({'t': t, 'v': v}, mask, train=train)
     out = x | {'pooled': Pooler(self.width, self.init_std, name='pooler')(x['t'])}
     score = lambda size, name: nn.Dense(size, kernel_init=nn.initializers.normal(self.init_std), name=name)
     transform = lambda width, name: Transform(width, self.eps, 'gelu', self.init_std, name=name)
     if self.num_answers:
-      out['answers'] = score(self.num_answers, 'answer_score')(transform(2 * self.width, 'answer')(out['pooled']))
+      read = side_by_side(out['pooled'], self.images)
+      read = transform(2 * self.width, 'answer')(read) if self.images == 1 else read
+      out['answers'] = score(self.num_answers, 'answer_score')(read)
     if self.pretrain:
       bias = self.param('word_bias', nn.initializers.zeros, (self.vocab,))
       out['words'] = words.word.attend(transform(self.width, 'masked_word')(x['t'])) + bias
@@ -117,4 +134,11 @@ class UNITER(nn.Module):
       bias = self.param('feature_bias', nn.initializers.zeros, (regions.shape[-1],))
       out['features'] = places.back(transform(self.width, 'masked_feature')(x['v'])) + bias
       out['objects'] = score(self.num_objects, 'object_score')(transform(self.width, 'masked_object')(x['v']))
+    if self.retrieval:
+      out['alignment'] = score(1, 'alignment')(out['pooled'])[..., 0]
+    if self.grounding:
+      out['grounding'] = score(1, 'grounding')(x['v'])[..., 0]
+    if self.choice:
+      hidden = Transform(2 * self.width, self.eps, 'relu', self.init_std, name='choice')(out['pooled'])
+      out['choice'] = score(2, 'choice_score')(hidden)
     return out

@@ -15,11 +15,11 @@ import numpy as np
 from einops import rearrange
 from flax import linen as nn
 
-from mmjax.errors import UserError
 from mmjax.fusion import schedules
 from mmjax.fusion.layers import FusionStack
 from mmjax.layers.blocks import Pooler, Transform, made_of
 from mmjax.layers.embed import Embed, TextEmbed
+from mmjax.models.images import each, side_by_side
 
 
 class MaskedPatches(nn.Module):
@@ -114,29 +114,24 @@ class ViLT(nn.Module):
   ) -> dict[str, jax.Array]:
     init = nn.initializers.normal(self.init_std)
     mask = jnp.ones(image.shape[:-1], bool) if image_mask is None else image_mask
-    each = image.shape[1] if image.ndim == 5 else 1
-    if each != self.images:
-      raise UserError(f'image: found {each} a text, expected {self.images} (images)')
-    if image.ndim == 5:
-      image, mask = rearrange(image, 'B I h w c -> (B I) h w c'), rearrange(mask, 'B I h w -> (B I) h w')
+    texts = len(text)
+    (text, text_mask, types), (image, mask) = each(self.images, [text, text_mask, types], [image, mask], 4)
     words = made_of(TextEmbed, self, 'text')
     modality = Embed(self.modalities, self.width, init_std=self.init_std, name='modality')
     patches = MaskedPatches(
       self.width, self.patch, self.image // self.patch, self.dropout, self.init_std, name='patches'
     )
     v, v_mask = patches(image, mask, train=train)
-    v += modality(jnp.tile(1 + jnp.arange(each), len(text)))[:, None]
-    t = jnp.repeat(words(text, types, train=train) + modality(jnp.zeros((), int)), each, 0)
-    x = made_of(FusionStack, self, 'encoder', norm='pre')(
-      {'t': t, 'v': v}, {'t': jnp.repeat(text_mask, each, 0), 'v': v_mask}, train=train
-    )
+    v += modality(jnp.tile(1 + jnp.arange(self.images), texts))[:, None]
+    t = words(text, types, train=train) + modality(jnp.zeros((), int))
+    x = made_of(FusionStack, self, 'encoder', norm='pre')({'t': t, 'v': v}, {'t': text_mask, 'v': v_mask}, train=train)
     norm = nn.LayerNorm(epsilon=self.eps, name='norm')
     out = {s: norm(x[s]) for s in x} | {'v_mask': v_mask}
     if self.pooler:
       out['pooled'] = Pooler(self.width, self.init_std, name='pooler')(out['t'])
     score = lambda size, name: nn.Dense(size, kernel_init=init, name=name)
     if self.num_answers:
-      hidden = score(self.classifier, 'answer')(rearrange(out['pooled'], '(B I) D -> B (I D)', I=each))
+      hidden = score(self.classifier, 'answer')(side_by_side(out['pooled'], self.images))
       hidden = nn.gelu(nn.LayerNorm(epsilon=1e-5, name='answer_norm')(hidden), approximate=False)
       out['answers'] = score(self.num_answers, 'answer_score')(hidden)
     if self.words:

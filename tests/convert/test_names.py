@@ -47,6 +47,48 @@ def test_every_published_tensor_has_its_parameter(name, number, count):
   assert str(error.value) == '1 tensors do not fit the model: extra: left over'
 
 
+def fine_tuned(name, prefix, heads):
+  """A pre-training list with another prefix, without what pre-training alone needs, and with the heads of a task."""
+  kept = {n: t.shape for n, t in published.tensors(name).items() if n.startswith(('bert.', 'uniter.'))}
+  return {f'{prefix}{n}': shape for n, shape in kept.items()} | heads
+
+
+def head(name, *sizes):
+  """Two dense layers with a norm between, as the authors of LXMERT and UNITER number them; or one."""
+  if len(sizes) == 2:
+    return {f'{name}.weight': sizes[::-1], f'{name}.bias': sizes[1:]}
+  first, middle, last = sizes
+  shapes = {'0.weight': (middle, first), '0.bias': (middle,), '2.weight': (middle,), '2.bias': (middle,)}
+  return {f'{name}.{n}': s for n, s in (shapes | {'3.weight': (last, middle), '3.bias': (last,)}).items()}
+
+
+LXMERT, UNITER = 'airsplay_lxmert_pretraining', 'uniter-base_pretraining'
+
+
+@pytest.mark.parametrize('name, kind, heads, said', [
+  (LXMERT, 'VQAModel', head('logit_fc', 768, 1536, 3129), {'num_answers': 3129, 'images': 1}),
+  (LXMERT, 'GQAModel', head('logit_fc', 768, 1536, 1842), {'num_answers': 1842, 'images': 1}),
+  (LXMERT, 'NLVR2Model', head('logit_fc', 1536, 1536, 2), {'num_answers': 2, 'images': 2}),
+  (UNITER, 'UniterForVisualQuestionAnswering', head('vqa_output', 768, 1536, 3129), {'num_answers': 3129}),
+  (UNITER, 'UniterForNlvr2Paired', head('nlvr2_output', 1536, 2), {'num_answers': 2, 'images': 2}),
+  (UNITER, 'UniterForImageTextRetrieval', head('rank_output', 768, 1) | head('itm_output', 768, 2),
+   {'retrieval': True, 'num_answers': 0}),
+  (UNITER, 'UniterForReferringExpressionComprehension', head('re_output', 768, 1), {'grounding': True}),
+  (UNITER, 'UniterForVisualCommonsenseReasoning', head('vcr_output', 768, 1536, 2), {'choice': True}),
+])  # fmt: skip
+@pytest.mark.parametrize('named', [True, False], ids=['by its class', 'by its tensors'])
+def test_every_tensor_of_a_fine_tuned_checkpoint_has_its_parameter(name, kind, heads, said, named):
+  shapes = fine_tuned(name, 'lxrt_encoder.model.' if name == LXMERT else '', heads)
+  config = published.CONFIGS[name] | ({'architectures': [kind]} if named else {})
+  plan = families.plan({k: v for k, v in config.items() if k != 'num_answers'}, shapes, kind)
+  assert {key: getattr(plan.model, key) for key in said} == said
+  assert not plan.model.pretrain
+  tensors = {n: np.broadcast_to(np.float32(0), shape) for n, shape in shapes.items()}
+  with pytest.raises(UserError) as error:  # one fault on purpose, so that nothing is stacked into memory
+    from_theirs(plan.rows, tensors | {'extra': np.zeros(3)}, plan.shapes(), plan.buffers)
+  assert str(error.value) == '1 tensors do not fit the model: extra: left over'
+
+
 def test_every_published_list_is_tested():
   assert set(published.LISTS) == set(published.CONFIGS)
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from mmjax.fusion import schedules
 from mmjax.fusion.layers import FusionStack
+from tests.variables import drawn
 
 TOKENS = 4  # of every stream: equal shapes are compiled once
 NAMED = {name: re.sub(r'\d+\*', '2*', text) for name, text in vars(schedules).items() if name.isupper()}  # two deep
@@ -26,15 +27,7 @@ def streams(names, seed=0, rows=2, width=8):
 
 
 def start(module, x, seed=0):
-  """Parameters in which nothing is left at 0 or 1: biases and norms' scales are random too."""
-  rng = np.random.default_rng(seed)
-  shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), x, train=False))['params']
-  middle = lambda path: 1 if path[-1].key == 'scale' else 0
-  return {
-    'params': jax.tree_util.tree_map_with_path(
-      lambda path, a: jnp.asarray(rng.normal(middle(path), module.init_std, a.shape), jnp.float32), shapes
-    )
-  }
+  return {'params': drawn(module, x, std=module.init_std, seed=seed, train=False)['params']}
 
 
 def layer_norm(p, x):

@@ -106,7 +106,7 @@ def test_vilt_pads_what_an_image_does_not_fill():
   alone = apply(TEXT, TEXT > 0, IMAGE[:, :, :4])
   padded = apply(TEXT, TEXT > 0, IMAGE, jnp.broadcast_to(jnp.arange(8) < 4, (2, 8, 8)))
   np.testing.assert_allclose(alone['answers'], padded['answers'], atol=1e-5)
-  with pytest.raises(UserError, match='image: found 2 a text, expected 1'):
+  with pytest.raises(UserError, match='found 2 images a text, expected 1'):
     apply(TEXT, TEXT > 0, jnp.stack([IMAGE, IMAGE], 1))
 
 
