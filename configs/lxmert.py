@@ -81,6 +81,9 @@ def get_config(variant: str = 'sort_of_clevr') -> ConfigDict:
     c.optim.steps = 6000
   elif variant in ('easy_vqa', 'easy_vqa_blind'):
     c.data.name, c.data.setting, c.pixels.kind = 'easy_vqa', 'pixels', 'grid'
+    c.data.images, c.pixels.channels = 16, (32, 64, 64, 64)
+    c.model.schedule = '1*[t<t] 2*[v<v] 1*[t<v v<t tied noffn; t<t v<v]'  # one object: nothing to follow up
+    c.model.geometry, c.place, c.optim.steps = False, 0.0, 3000
     c.blind = variant == 'easy_vqa_blind'
   elif variant == 'pretrain':
     c.data.setting, c.objective, c.model.pretrain = 'statements', 'lxmert_pretraining', True

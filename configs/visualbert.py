@@ -25,6 +25,8 @@ def get_config(variant: str = 'sort_of_clevr') -> ConfigDict:
     c.optim.lr, c.place = 1.5e-3, 20.0
   if variant == 'sort_of_clevr':
     c.optim.steps = 4000
+  if variant in ('easy_vqa', 'easy_vqa_blind'):
+    c.model.schedule = '3*[t<tv v<tv tied]'
   if variant == 'base':  # the authors' configs/vqa/fine-tune.json and models/model_wrapper.py
     c.model.schedule = '12*[t<tv v<tv tied]'
     c.data.images = 64
