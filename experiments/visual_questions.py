@@ -227,7 +227,7 @@ def encoder(kind: type, arguments: Mapping, task: Task, pretrained: str) -> tupl
   """
   words = task.tokenizer.get_vocab_size()
   if not pretrained:
-    return kind(len(task.answers), words, task.length, **arguments), None
+    return kind(num_answers=len(task.answers), vocab=words, positions=task.length, **arguments), None
   model, variables = load_checkpoint(pretrained)
   if not isinstance(model, kind):
     raise UserError(f'--pretrained={pretrained}: found {type(model).__name__}, expected {kind.__name__}')

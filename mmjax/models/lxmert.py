@@ -36,7 +36,6 @@ class LXMERT(nn.Module):
   """
 
   num_answers: int = 0
-  images: int = 1  # that a text is read with
   vocab: int = 30522
   positions: int = 512
   types: int = 2
@@ -56,6 +55,7 @@ class LXMERT(nn.Module):
   num_features: int = 2048  # F of the features to predict back; this and what follows: pre-training only
   num_objects: int = 0
   num_attributes: int = 0
+  images: int = 1  # that a text is read with
   scan: bool = True
   remat: bool = False
 

@@ -73,7 +73,6 @@ class UNITER(nn.Module):
   """
 
   num_answers: int = 0
-  images: int = 1  # that a text is read with
   vocab: int = 28996
   positions: int = 512
   types: int = 2
@@ -93,6 +92,7 @@ class UNITER(nn.Module):
   retrieval: bool = False
   grounding: bool = False
   choice: bool = False
+  images: int = 1  # that a text is read with
   scan: bool = True
   remat: bool = False
 
