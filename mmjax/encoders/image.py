@@ -92,8 +92,8 @@ class Detector(nn.Module):
       raise UserError(f'image {image.shape[1:3]}: its {rows * columns} cells are fewer than {self.regions} regions')
     objectness = nn.Dense(1, name='objectness')(x)[..., 0]
     centre = grid_boxes(rows, columns).reshape(rows, columns, 2, 2).mean(-2)
-    corners = nn.Dense(4, name='corners')(x) / jnp.array([columns, rows] * 2)  # in cells from the centre of its own
-    cell_boxes = jnp.tile(centre, 2) + corners
+    edges = jax.nn.softplus(nn.Dense(4, name='edges')(x))  # how far off, in cells from the centre of its own
+    cell_boxes = jnp.tile(centre, 2) + edges * jnp.array([-1, -1, 1, 1]) / jnp.array([columns, rows] * 2)
     best = jax.lax.top_k(rearrange(objectness, 'B y x -> B (y x)'), self.regions)[1]
     boxes = jnp.take_along_axis(rearrange(cell_boxes, 'B y x C -> B (y x) C'), best[..., None], 1)
     boxes = jax.lax.stop_gradient(jnp.clip(boxes, 0, 1))

@@ -108,6 +108,7 @@ def test_a_detector_gives_the_best_cells(detector):
   assert own['objectness'].shape == (2, 3, 4) and own['cell_boxes'].shape == (2, 3, 4, 4)
   for b in range(2):
     best = np.argsort(-np.ravel(own['objectness'][b]))[:3]
+    assert (boxes[b, :, 2:] >= boxes[b, :, :2]).all()
     np.testing.assert_allclose(boxes[b], np.clip(own['cell_boxes'][b].reshape(-1, 4)[best], 0, 1), atol=1e-6)
   np.testing.assert_allclose(features, crops(to_float(image), boxes, 4), atol=1e-6)
 
@@ -120,7 +121,7 @@ def test_what_is_done_with_regions_does_not_move_the_detector(detector):
     return learnt['cell_boxes'].sum() + learnt['objectness'].sum() if own else features.sum() + boxes.sum()
 
   assert not any(np.asarray(g).any() for g in jax.tree.leaves(jax.grad(total)(variables, False)))
-  assert all(np.asarray(g).any() for g in jax.tree.leaves(jax.grad(total)(variables, True)['params']['corners']))
+  assert all(np.asarray(g).any() for g in jax.tree.leaves(jax.grad(total)(variables, True)['params']['edges']))
 
 
 def test_more_regions_than_cells_are_refused():
