@@ -57,7 +57,10 @@ class Mlp(nn.Module):
 
 
 class Pooler(nn.Module):
-  """BERT's pooler (Devlin et al. 2019): the first token, projected, through tanh. x [B,L,D] -> [B,width]."""
+  """BERT's pooler (Devlin et al. 2019): the first token, projected, through tanh. x [B,L,D] -> [B,width].
+
+  Raises UserError for L = 0.
+  """
 
   width: int
   init_std: float = 0.02
@@ -65,6 +68,8 @@ class Pooler(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
+    if not x.shape[1]:
+      raise UserError('pooler: found no token to read, expected at least 1')
     project = nn.Dense(self.width, kernel_init=nn.initializers.normal(self.init_std), name='project')
     return activation(self.activation)(project(x[:, 0]))
 
