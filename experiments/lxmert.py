@@ -4,22 +4,16 @@ Prepares the data, trains, evaluates, prints the accuracies beside the published
 command goes on where an interrupted run stopped.
 """
 
+from experiments import FLAGS
 from mmjax import cli
 
 CONFIG = 'configs/lxmert.py:sort_of_clevr'
-FLAGS = {
-  'image': ('', 'mode predict: an image file'),
-  'question': ('', 'mode predict: what to ask about it'),
-  'checkpoint': ('latest', 'modes eval and predict: latest, or best on the validation split'),
-  'pretrained': ('', 'a folder with published weights, or ours, to begin with'),
-}
 
 if __name__ == '__main__':
   cli.check(config=CONFIG, flags=FLAGS, doc=__doc__)  # a misspelt flag is said before the slow imports
 
 import functools
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -31,26 +25,17 @@ from mmjax import run as runs
 from mmjax.checkpoint import Checkpoints, sha256
 from mmjax.data.pipeline import prefetch, train_batches
 from mmjax.logging import Logger, device_line, parameter_table
-from mmjax.models.answering import Answering
 from mmjax.models.lxmert import LXMERT
 from mmjax.workdir import open_workdir
 
 
-def build(c, pretrained: str = '') -> tuple[task_of.Task, Answering, Mapping | None]:
-  """The task and the model of a config, and the variables of a checkpoint's folder, where one is given."""
-  pixels = task_of.pixels(**c.pixels, data=c.data)
-  task = task_of.prepare(c.data.name, c.data.setting, c.data.dir, pretrained)
-  encoder, loaded = task_of.encoder(LXMERT, c.model.to_dict(), task, pretrained)
-  return task, Answering(encoder, pixels, c.place, c.blind), loaded
-
-
-def run(c, args, build=build) -> None:
+def run(c, args, kind=LXMERT) -> None:
   began = time.time()
   task_of.check(c.to_dict())
   showing.check(c.data.name, args)
   runs.keep_compiled()
   runs.keep_memory()
-  task, model, loaded = build(c, args.pretrained)
+  task, model, loaded = task_of.build(kind, c, args.pretrained)
   launch = train.Launch(c.parallel.how, c.data.images, c.optim.micro_batches)
   rate = optim.schedule(c.optim.schedule, c.optim.lr, c.optim.steps, c.optim.warmup)
   how = {key: c.optim[key] for key in ('clip', 'decay', 'decay_on', 'b2', 'eps')}

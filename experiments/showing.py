@@ -169,8 +169,8 @@ def departures(model: Answering) -> list[str]:
   encoder: Any = model.encoder
   order = lambda schedule: [group.subs for group in parse(schedule).groups]
   found = {
-    'pre-norm': encoder.norm == 'pre',
-    'box-geometry bias': encoder.geometry,
+    'pre-norm': getattr(encoder, 'norm', 'post') == 'pre',
+    'box-geometry bias': getattr(encoder, 'geometry', False),
     f'schedule {encoder.schedule}': order(encoder.schedule) != order(type(encoder).schedule),
     'answers off the pooler': getattr(encoder, 'answer_from', 'last') == 'pooled',
     'image hidden': model.blind,

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from flax.core import freeze
 from tokenizers import Tokenizer
 
 from mmjax import masking, objectives, train
@@ -23,6 +24,7 @@ from mmjax.data import easy_vqa, encode, sort_of_clevr, tokens
 from mmjax.data.pipeline import Source, eval_batches, load
 from mmjax.encoders.image import ConvGrid, Detector, Patches
 from mmjax.errors import UserError, nearest
+from mmjax.models.answering import Answering
 from mmjax.workdir import flatten
 
 OBJECTIVES = {
@@ -65,9 +67,10 @@ SHARES = ('model.dropout', 'model.attention_dropout', 'optim.b2')  # from 0 to b
 def check(config: Mapping) -> None:
   """Raises UserError that names a number of a config that makes no sense, before anything is made or written."""
   flat = flatten(config)
-  for key, low in AT_LEAST.items():
-    if flat[key] < low:
-      raise UserError(f'--config.{key}: found {flat[key]}, expected at least {low}')
+  for least, low in AT_LEAST.items():
+    for key in (key for key in flat if key == least or key.startswith(f'{least}.')):  # one number, or one a stream
+      if flat[key] < low:
+        raise UserError(f'--config.{key}: found {flat[key]}, expected at least {low}')
   for key in SHARES:
     if not 0 <= flat[key] < 1:
       raise UserError(f'--config.{key}: found {flat[key]}, expected 0 to below 1')
@@ -217,6 +220,14 @@ def evaluate(
   images += -images % len(launch.devices)
   batches = eval_batches(task.splits[split], task.encode, images=images)
   return named(train.divide([step(variables, launch.put(batch)) for batch in batches]), task)
+
+
+def build(kind: type, c: Any, pretrained: str = '') -> tuple[Task, Answering, Mapping | None]:
+  """The task and the model of a config, and the variables of a checkpoint's folder, where one is given."""
+  eyes = pixels(**c.pixels, data=c.data)
+  task = prepare(c.data.name, c.data.setting, c.data.dir, pretrained)
+  model, loaded = encoder(kind, freeze(c.model.to_dict()), task, pretrained)  # frozen: a number a stream must hash
+  return task, Answering(model, eyes, c.place, c.blind, getattr(kind, 'BOX', 4)), loaded
 
 
 def encoder(kind: type, arguments: Mapping, task: Task, pretrained: str) -> tuple[nn.Module, Mapping | None]:

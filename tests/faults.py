@@ -22,6 +22,7 @@ from experiments import lxmert, visual_questions
 from mmjax import cli, optim, train
 from mmjax.checkpoint import Checkpoints
 from mmjax.cli import ROOT
+from mmjax.models.lxmert import LXMERT
 
 
 def start(workdir: Path, more: list[str], log) -> subprocess.Popen:
@@ -79,7 +80,7 @@ def flip(workdir: Path, more: list[str]) -> bool:
     whole(workdir, more)
   newest = good(workdir / 'whole')[-1]
   c, _ = cli.parse(['--workdir=unused', *more], config=lxmert.CONFIG, modes=('train',))
-  task, model, _ = lxmert.build(c)
+  task, model, _ = visual_questions.build(LXMERT, c)
   tx = optim.build(c.optim.name, lambda step: c.optim.lr, clip=c.optim.clip, decay=c.optim.decay)
   template = train.init(visual_questions.first_variables(model, task, c.seed)[0], tx)
   fine = True

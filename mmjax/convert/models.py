@@ -14,7 +14,7 @@ from mmjax.models.bert import BERT
 from mmjax.models.clip import CLIP, ImageTower, TextTower
 from mmjax.models.gpt import GPT
 from mmjax.models.lxmert import LXMERT
-from mmjax.models.uniter import BOX, UNITER
+from mmjax.models.uniter import UNITER
 from mmjax.models.vilbert import ViLBERT
 from mmjax.models.vilt import ViLT
 from mmjax.models.visualbert import VisualBERT
@@ -53,7 +53,7 @@ def example(model: nn.Module, features: int = 0, box: int = 4) -> tuple:
     case VisualBERT():
       return text, text == 0, regions
     case UNITER():
-      return text, text == 0, regions, jnp.zeros((1, *several, 2, BOX))
+      return text, text == 0, regions, jnp.zeros((1, *several, 2, model.BOX))
   return text, text == 0, regions, jnp.zeros((1, *several, 2, box))
 
 

@@ -13,6 +13,14 @@ from mmjax.layers.attention import LOWEST
 from mmjax.layers.blocks import activation
 
 
+def box_numbers(boxes: jax.Array, count: int) -> jax.Array:
+  """Corners [...,4], x1 y1 x2 y2 in 0..1, as a model reads a box: as they are (4), with the area behind (5, ViLBERT),
+  or with width, height and area (7, UNITER)."""
+  size = boxes[..., 2:] - boxes[..., :2]
+  area = size.prod(-1, keepdims=True)
+  return jnp.concatenate([boxes, *{4: [], 5: [area], 7: [size, area]}[count]], -1)
+
+
 class RegionEmbed(nn.Module):
   """LXMERT's object embedding (Tan and Bansal 2019, eq. 1-3): the mean of two layer norms, then dropout.
 

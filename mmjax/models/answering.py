@@ -11,6 +11,7 @@ from einops import rearrange
 from flax import linen as nn
 
 from mmjax.encoders.image import ConvGrid, Detector, Patches
+from mmjax.encoders.regions import box_numbers
 
 
 class Answering(nn.Module):
@@ -19,7 +20,8 @@ class Answering(nn.Module):
   encoder: called as (text, text_mask, regions, boxes, train=), such as LXMERT or VisualBERT. pixels: what makes regions
   and boxes of a bare image; None where they are given. place: where not 0, boxes (in -1..1 times this number) are part
   of the features, for an encoder that reads no boxes of its own (as in VisualBERT's Flickr30k configuration). blind:
-  regions and boxes are zeros, which leaves the question alone to answer by.
+  regions and boxes are zeros, which leaves the question alone to answer by. box: the numbers of a box that the encoder
+  reads (see `box_numbers`).
   Returns the encoder's outputs for B = N * K rows, among them 'answers' [B,A], the 'boxes' [N,R,4] it saw, and what
   a detector learns from.
   """
@@ -28,6 +30,7 @@ class Answering(nn.Module):
   pixels: ConvGrid | Patches | Detector | None = None
   place: float = 0.0
   blind: bool = False
+  box: int = 4
 
   def __call__(self, batch: Mapping[str, jax.Array], *, train: bool) -> dict[str, jax.Array]:
     own: list = []
@@ -40,4 +43,5 @@ class Answering(nn.Module):
     if self.blind:
       regions, boxes = jnp.zeros_like(regions), jnp.zeros_like(boxes)
     text = rearrange(batch['question'], 'N K L -> (N K) L')
-    return self.encoder(text, text > 0, regions, boxes, train=train) | {'boxes': boxes} | dict(*own)
+    placed = box_numbers(boxes, self.box)
+    return self.encoder(text, text > 0, regions, placed, train=train) | {'boxes': boxes} | dict(*own)

@@ -20,8 +20,6 @@ from mmjax.layers.blocks import Pooler, Transform, made_of
 from mmjax.layers.embed import TextEmbed
 from mmjax.models.images import each, side_by_side
 
-BOX = 7  # x1 y1 x2 y2, width, height, area
-
 
 class RegionEmbed(nn.Module):
   """LN(LN(feature) + LN(box) + type) (section 3.1). regions [B,R,F], boxes [B,R,7], masked [B,R] bool -> [B,R,D].
@@ -71,6 +69,8 @@ class UNITER(nn.Module):
   grounding=True 'grounding' [B,R] (which region the text means), with choice=True 'choice' [B,2] (1: the answer in the
   text, one of VCR's, is the right one).
   """
+
+  BOX = 7  # numbers of a box: x1 y1 x2 y2, width, height, area
 
   num_answers: int = 0
   vocab: int = 28996

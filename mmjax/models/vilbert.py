@@ -53,6 +53,8 @@ class ViLBERT(nn.Module):
   which captions (retrieval) and choices (VCR) are ranked.
   """
 
+  BOX = 5  # numbers of a box: x1 y1 x2 y2, area
+
   num_answers: int = 0
   vocab: int = 30522
   positions: int = 512

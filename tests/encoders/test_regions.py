@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmjax.encoders.regions import BoxGeometry, RegionEmbed
+from mmjax.encoders.regions import BoxGeometry, RegionEmbed, box_numbers
 
 BOXES = jnp.array([[[0.1, 0.2, 0.3, 0.4], [0.5, 0.1, 0.9, 0.7], [0.0, 0.6, 0.2, 1.0]]])
 
@@ -116,3 +116,10 @@ def test_geometry_has_finite_gradients_at_a_distance_of_zero(geometry):
   module, variables = geometry
   grads = jax.grad(lambda boxes: module.apply(variables, boxes).sum())(jnp.zeros((1, 3, 4)))
   assert np.isfinite(grads).all()
+
+
+def test_a_box_in_as_many_numbers_as_a_model_reads():
+  box = jnp.array([[0.25, 0.5, 0.75, 1.0]])
+  np.testing.assert_array_equal(box_numbers(box, 4), box)
+  np.testing.assert_allclose(box_numbers(box, 5), [[0.25, 0.5, 0.75, 1.0, 0.25]])
+  np.testing.assert_allclose(box_numbers(box, 7), [[0.25, 0.5, 0.75, 1.0, 0.5, 0.5, 0.25]])

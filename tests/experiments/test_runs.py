@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import lxmert, visualbert
+from experiments import lxmert, uniter, vilbert, visualbert
 from mmjax import cli
 from mmjax.cli import ROOT
 from mmjax.data.pipeline import load
@@ -32,8 +32,12 @@ SMALL = [
 ]
 
 
+BY_STREAM = [size.replace('=', f'.{s}=') for size in SMALL[:3] for s in 'tv'] + SMALL[3:]
+
+
 def arguments(workdir, *more, experiment='lxmert', variant='tiny'):
-  return [f'--workdir={workdir}', f'--config=configs/{experiment}.py:{variant}', *SMALL, *more]
+  small = BY_STREAM if experiment == 'vilbert' else SMALL
+  return [f'--workdir={workdir}', f'--config=configs/{experiment}.py:{variant}', *small, *more]
 
 
 def start(workdir, *more):
@@ -45,7 +49,7 @@ def start(workdir, *more):
 def call(workdir, *more, experiment='lxmert', variant='tiny'):
   """The experiment's command line, run to its end in this process."""
   out, err = io.StringIO(), io.StringIO()
-  module = {'lxmert': lxmert, 'visualbert': visualbert}[experiment]
+  module = {'lxmert': lxmert, 'visualbert': visualbert, 'uniter': uniter, 'vilbert': vilbert}[experiment]
   argv = ['lxmert.py', *arguments(workdir, *more, experiment=experiment, variant=variant)]
   with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
     patch.setattr(sys, 'argv', argv)
@@ -295,6 +299,8 @@ def test_predict_refuses_in_one_line(trained, tmp_path, image, question, words):
   ('experiment', 'variant', 'more'),
   [
     ('visualbert', 'tiny', ['--config.model.schedule=1*[t<tv v<tv tied]']),
+    ('uniter', 'tiny', ['--config.model.schedule=1*[t<tv v<tv tied]']),
+    ('vilbert', 'tiny', ['--config.model.schedule=1*[t<t] 1*[t<v v<t; v<v t<t]', '--config.model.pooled=8']),
     ('lxmert', 'pretrain', []),
     ('lxmert', 'pixels', []),
     ('lxmert', 'easy_vqa', []),

@@ -44,6 +44,12 @@ def test_place_puts_boxes_around_zero_behind_the_features(batch):
   np.testing.assert_allclose(out['regions'][..., 5:], 3 * (2 * batch['boxes'] - 1), rtol=1e-6)
 
 
+def test_a_box_has_the_numbers_that_the_encoder_reads(batch):
+  out = Answering(Echo(), box=7).apply({}, batch, train=False)
+  assert out['given'].shape == (2, 4, 7)
+  np.testing.assert_array_equal(out['given'][..., :4], out['boxes'])
+
+
 @pytest.mark.parametrize('place', [0.0, 2.0])
 def test_blind_sees_the_question_alone(batch, place):
   out = Answering(Echo(), place=place, blind=True).apply({}, batch, train=False)
