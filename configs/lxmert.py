@@ -78,7 +78,7 @@ def get_config(variant: str = 'sort_of_clevr') -> ConfigDict:
     c.optim.steps, c.optim.warmup = 16_000, 1000
   elif variant == 'pixels':
     c.data.setting, c.pixels.kind = 'pixels', 'detector'
-    c.optim.steps = 6000
+    c.optim.steps, c.optim.warmup = 6000, 1000  # the first 300 to 500 steps go to the detector
   elif variant in ('easy_vqa', 'easy_vqa_blind'):
     c.data.name, c.data.setting, c.pixels.kind = 'easy_vqa', 'pixels', 'grid'
     c.data.images, c.pixels.channels = 16, (32, 64, 64, 64)

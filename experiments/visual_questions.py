@@ -199,6 +199,10 @@ def objective(name: str, task: Task) -> train.Objective:
     losses, metrics = score(out, rows | {'question_type': kinds}, axis)
     if 'objectness' not in out:
       return losses, metrics
+    # an image whose objects are not all found yet teaches the detector alone: what it would teach the rest is noise
+    whole = objectives.seen(out, batch).all(-1, keepdims=True) * batch['weight']
+    taught, _ = score(out, rows | {'question_type': kinds, 'weight': whole.reshape(-1)}, axis)
+    losses = {name: (taught[name][0], count, weight) for name, (_, count, weight) in losses.items()}
     more, found = objectives.detection(out, batch)
     return losses | more, metrics | found
 

@@ -114,12 +114,17 @@ def detection(out: Batch, batch: Batch) -> tuple[Losses, Metrics]:
   cells = optax.sigmoid_binary_cross_entropy(out['objectness'], holds).sum((1, 2))
   corners = jnp.abs((out['cell_boxes'][image, y, x] - truth) * jnp.tile(size, 2)).mean(-1)
   objects = (real * jnp.ones(truth.shape[:2])).sum()
-  found = (overlap(out['boxes'], truth) > 0.5).any(1)
+  found = seen(out, batch)
   losses = {
     'objectness': ((cells * real[:, 0]).sum(), objects, 1.0),
     'corners': ((corners * real).sum(), objects, 1.0),
   }
   return losses, {'objects found': ((found * real).sum(), objects)}
+
+
+def seen(out: Batch, batch: Batch) -> jax.Array:
+  """Whether one of the R regions overlaps an object by more than half (IoU), as in `detection`: bool [N,O]."""
+  return (overlap(out['boxes'], batch['boxes']) > 0.5).any(1)
 
 
 def overlap(a: jax.Array, b: jax.Array) -> jax.Array:
