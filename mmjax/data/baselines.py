@@ -22,11 +22,16 @@ class Majority:
     self.fallback = _most(every)
 
   def score(
-    self, test: Iterable[Mapping[str, Any]], question_types: Sequence[str], groups: Mapping[str, Sequence[str]]
+    self,
+    test: Iterable[Mapping[str, Any]],
+    question_types: Sequence[str],
+    groups: Mapping[str, Sequence[str]],
+    by_sentence: bool = True,
   ) -> dict[str, float]:
     """{'overall': accuracy in 0..1, and one for every group and every question type that occurs in `test`}.
 
     test: as `train`, with 'question_type' int [K]; question_types: names by index; groups: name -> question types.
+    by_sentence: False for one answer to everything, the most frequent of all.
     """
     right: collections.Counter[str] = collections.Counter()
     asked: collections.Counter[str] = collections.Counter()
@@ -35,7 +40,7 @@ class Majority:
         name = question_types[kind]
         for key in ['overall', name] + [group for group, names in groups.items() if name in names]:
           asked[key] += 1
-          right[key] += self.best.get(sentence, self.fallback) == answer
+          right[key] += (self.best.get(sentence, self.fallback) if by_sentence else self.fallback) == answer
     return {key: right[key] / asked[key] for key in ['overall', *groups, *question_types] if key in asked}
 
 

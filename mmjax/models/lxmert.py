@@ -1,13 +1,22 @@
 """LXMERT: Learning Cross-Modality Encoder Representations from Transformers (Tan and Bansal 2019, arXiv:1908.07490).
 
 Three encoders: words among themselves, regions among themselves, and cross-modality layers in which each reads the
-other. Sizes default to the paper's (section 3.3 and its code's config).
+other. Sizes default to the paper's (section 3.3 and its code's config). What the encoders are is one line, the schedule
+(mmjax/fusion/schedule.py), which reads:
+
+  9*[t<t]  9 layers in which text reads text: self-attention, then feed-forward
+  5*[v<v]  5 layers of the same for regions
+  5*[t<v v<t tied noffn; t<t v<v]
+           5 layers that begin with cross-attention: text reads regions and regions read text, both as they came into
+           the layer, with the same weights (tied) and no feed-forward (noffn); then either stream has self-attention
+           and feed-forward of its own
 
 B texts, N images (B a multiple of N: text b asks about image b // (B / N)), I images a text, L text, R regions,
 F features, D width, V vocabulary, A answers.
 
-Differs from the paper: nothing by default. Departures that can be asked for: norm='pre' (the norms before each
-sub-layer and one at the end of each stream), geometry=True (a bias from box geometry in the object encoder).
+Differs from the paper: nothing by default; where its code and HuggingFace's differ, `masking` chooses. Departures that
+can be asked for: norm='pre' (the norms before each sub-layer and one at the end of each stream), geometry=True (a bias
+from box geometry in the object encoder).
 """
 
 from collections.abc import Mapping
@@ -39,7 +48,7 @@ class LXMERT(nn.Module):
   vocab: int = 30522
   positions: int = 512
   types: int = 2
-  schedule: str = schedules.LXMERT
+  schedule: str = schedules.LXMERT  # the three lines above
   width: int = 768
   heads: int | Mapping[str, int] = 12
   mlp: int | Mapping[str, int] = 3072
@@ -72,23 +81,27 @@ class LXMERT(nn.Module):
     train: bool,
   ) -> dict[str, jax.Array]:
     width, eps, init_std = self.width, self.eps, self.init_std
+    # several images a text: from here on, a row is one text with one image
     of_text, of_image = [text, text_mask, types], [regions, boxes, regions_mask]
-    (text, text_mask, types), (regions, boxes, regions_mask) = each(self.images, of_text, of_image, 3)
-    # section 2.1, word-level sentence embeddings; the code's padding_idx=0 stands on all three tables
+    (text, text_mask, types), (regions, boxes, regions_mask) = each(self.images, of_text, of_image, rank=3)
+    # section 2.1: `made_of` hands on the sizes above that a module has arguments of the same names for
+    # word-level sentence embeddings; the code's padding_idx=0 stands on all three tables
     words = made_of(TextEmbed, self, 'text', word_padding=0, position_padding=0, type_padding=0)
+    # object-level image embeddings: feature and box, each projected and normed, and their mean
     x = {
       't': words(text, types, train=train),
       'v': RegionEmbed(width, eps, self.dropout, init_std, name='regions')(regions, boxes, train=train),
     }
     mask = {'t': text_mask} | ({} if regions_mask is None else {'v': regions_mask})
     bias = {}
-    if self.geometry:
+    if self.geometry:  # on the scores of regions that read regions
       bias['v<v'] = BoxGeometry(per_stream(self.heads, 'v', 'heads'), name='geometry')(boxes)
-    # section 2.2: object-relationship, language and cross-modality encoders are the schedule
+    # section 2.2: object-relationship, language and cross-modality encoders are the schedule; where N is less than B,
+    # the regions of an image become those of each of its texts when they first meet
     x = made_of(FusionStack, self, 'encoder')(x, mask, bias=bias, train=train)
     if self.norm == 'pre':
       x = {s: nn.LayerNorm(epsilon=eps, name=f'{s}_norm')(x[s]) for s in x}
-    out = x | {'pooled': Pooler(width, init_std, name='pooler')(x['t'])}  # section 2.3, cross-modality output
+    out = x | {'pooled': Pooler(width, init_std, name='pooler')(x['t'])}  # section 2.3: the first word, through tanh
     return out | self.heads_of(out, words)
 
   def heads_of(self, x: dict[str, jax.Array], words: TextEmbed) -> dict[str, jax.Array]:

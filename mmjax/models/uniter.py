@@ -112,7 +112,7 @@ class UNITER(nn.Module):
   ) -> dict[str, jax.Array]:
     texts = len(text)
     of_text, of_image = [text, text_mask, types], [regions, boxes, regions_mask, masked]
-    (text, text_mask, types), (regions, boxes, regions_mask, masked) = each(self.images, of_text, of_image, 3)
+    (text, text_mask, types), (regions, boxes, regions_mask, masked) = each(self.images, of_text, of_image, rank=3)
     segment = jnp.tile(1 + jnp.arange(self.images), texts)[:, None] if self.images > 1 else jnp.ones((), int)
     words = made_of(TextEmbed, self, 'text')
     places = RegionEmbed(self.width, self.eps, self.dropout, self.init_std, name='regions')

@@ -115,7 +115,7 @@ class ViLT(nn.Module):
     init = nn.initializers.normal(self.init_std)
     mask = jnp.ones(image.shape[:-1], bool) if image_mask is None else image_mask
     texts = len(text)
-    (text, text_mask, types), (image, mask) = each(self.images, [text, text_mask, types], [image, mask], 4)
+    (text, text_mask, types), (image, mask) = each(self.images, [text, text_mask, types], [image, mask], rank=4)
     words = made_of(TextEmbed, self, 'text')
     modality = Embed(self.modalities, self.width, init_std=self.init_std, name='modality')
     patches = MaskedPatches(

@@ -13,6 +13,8 @@ def test_by_hand():
   test = [example(('a', 0, 1), ('b', 1, 0)), example(('a', 0, 0), ('b', 1, 2), ('unseen', 2, 0))]
   scores = baselines.Majority(train).score(test, ('x', 'y', 'z'), {'one': ('x', 'y'), 'two': ('z',)})
   assert scores == {'overall': 3 / 5, 'one': 2 / 4, 'two': 1, 'x': 1 / 2, 'y': 1 / 2, 'z': 1}
+  blunt = baselines.Majority(train).score(test, ('x', 'y', 'z'), {}, by_sentence=False)  # 0 and 1 twice: 0
+  assert blunt == {'overall': 3 / 5, 'x': 1 / 2, 'y': 1 / 2, 'z': 1}
 
 
 def test_floors_are_near_the_published_ones():
