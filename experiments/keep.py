@@ -11,7 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-from experiments.showing import PUBLISHED, kept_systems, spread
+from experiments.showing import PUBLISHED, column, kept_systems, spread
 from mmjax import cli
 from mmjax.cli import ROOT
 from mmjax.data import easy_vqa, sort_of_clevr
@@ -88,7 +88,7 @@ def section() -> str:
   for name, (heading, metrics) in TASKS.items():
     if not kept_systems(name):
       continue
-    names = [metric.rpartition('/')[2] for metric in metrics]
+    names = [column(metric) for metric in metrics]
     lines += ['', f'**{heading}**', '', f'| system | {" | ".join(names)} | seeds | minutes a seed, at most | made by |']
     lines += ['|' + '---|' * (len(names) + 4)]
     for system in kept_systems(name):
