@@ -20,7 +20,8 @@ class Answering(nn.Module):
   encoder: called as (text, text_mask, regions, boxes, train=), such as LXMERT or VisualBERT. pixels: what makes regions
   and boxes of a bare image; None where they are given. place: where not 0, boxes (in -1..1 times this number) are part
   of the features, for an encoder that reads no boxes of its own (as in VisualBERT's Flickr30k configuration). blind:
-  regions and boxes are zeros, which leaves the question alone to answer by. box: the numbers of a box that the encoder
+  every region is ones in the box of the whole image, which leaves the question alone to answer by (zeros would make
+  gradients through layer norms of eps 1e-12 infinite). box: the numbers of a box that the encoder
   reads (see `box_numbers`).
   Returns the encoder's outputs for B = N * K rows, among them 'answers' [B,A], the 'boxes' [N,R,4] it saw, and what
   a detector learns from.
@@ -41,7 +42,7 @@ class Answering(nn.Module):
     if self.place:
       regions = jnp.concatenate([regions, self.place * (2 * boxes - 1)], -1)
     if self.blind:
-      regions, boxes = jnp.zeros_like(regions), jnp.zeros_like(boxes)
+      regions, boxes = jnp.ones_like(regions), jnp.broadcast_to(jnp.array([0.0, 0.0, 1.0, 1.0]), boxes.shape)
     text = rearrange(batch['question'], 'N K L -> (N K) L')
     placed = box_numbers(boxes, self.box)
     return self.encoder(text, text > 0, regions, placed, train=train) | {'boxes': boxes} | dict(*own)

@@ -9,6 +9,7 @@ from flax import linen as nn
 from mmjax.encoders.image import ConvGrid, Patches
 from mmjax.models.answering import Answering
 from mmjax.models.lxmert import LXMERT
+from tests.variables import drawn
 
 QUESTION = jnp.array([[[3, 5, 9, 0], [3, 7, 0, 0]], [[3, 5, 6, 8], [3, 9, 9, 0]]])
 
@@ -53,8 +54,8 @@ def test_a_box_has_the_numbers_that_the_encoder_reads(batch):
 @pytest.mark.parametrize('place', [0.0, 2.0])
 def test_blind_sees_the_question_alone(batch, place):
   out = Answering(Echo(), place=place, blind=True).apply({}, batch, train=False)
-  assert not out['regions'].any()
-  assert not out['given'].any()
+  assert (out['regions'] == 1).all()
+  np.testing.assert_array_equal(out['given'], np.broadcast_to([0, 0, 1, 1], (2, 4, 4)))
   np.testing.assert_array_equal(out['text'], QUESTION.reshape(4, 4))
 
 
@@ -72,8 +73,18 @@ def test_each_question_is_answered_about_its_own_image(batch):
     7, 12, 6, 2, '1*[v<v] 1*[t<v v<t tied noffn; t<t]', width=8, heads=2, mlp=12, init_std=0.3, scan=False
   )
   model = Answering(encoder)
-  out, variables = model.init_with_output(jax.random.key(0), batch, train=False)
+  variables = drawn(model, batch, train=False)
+  out = model.apply(variables, batch, train=False)
   assert out['answers'].shape == (4, 7)
   moved = model.apply(variables, batch | {'regions': batch['regions'].at[1].multiply(-1)}, train=False)
   np.testing.assert_allclose(moved['answers'][:2], out['answers'][:2], atol=1e-6)
   assert (np.abs(moved['answers'] - out['answers']).max(-1)[2:] > 1e-4).all()
+
+
+def test_blind_learns(batch):
+  model = Answering(
+    LXMERT(7, 12, 6, 2, '1*[t<t] 3*[v<v] 1*[t<v v<t tied noffn; t<t v<v]', width=8, heads=2, mlp=12), blind=True
+  )
+  variables = model.init(jax.random.key(0), batch, train=False)
+  grads = jax.grad(lambda v: (model.apply(v, batch, train=False)['answers'] ** 2).sum())(variables)
+  assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
