@@ -149,8 +149,10 @@ def kept(task: Task) -> list[dict]:
 
 
 def spread(system: Mapping, name: str) -> str:
-  """A metric of kept seeds in percent: 'mean (lowest–highest)'."""
+  """A metric of kept seeds in percent: 'mean (lowest–highest)', or the one that there is."""
   scores = [100 * seed[name] for seed in system['seeds']]
+  if len(scores) == 1:
+    return f'{scores[0]:.2f}'
   return f'{np.mean(scores):.2f} ({min(scores):.2f}–{max(scores):.2f})'
 
 
