@@ -303,7 +303,7 @@ def test_predict_refuses_in_one_line(trained, tmp_path, image, question, words):
     ('vilbert', 'tiny', ['--config.model.schedule=1*[t<t] 1*[t<v v<t; v<v t<t]', '--config.model.pooled=8']),
     ('lxmert', 'pretrain', []),
     ('lxmert', 'pixels', []),
-    ('lxmert', 'easy_vqa', []),
+    ('lxmert', 'easy_vqa', ['--config.pixels.channels=(4, 4, 4, 4)']),
     ('visualbert', 'easy_vqa_blind', ['--config.model.schedule=1*[t<tv v<tv]']),
     (
       'lxmert',
