@@ -14,6 +14,26 @@ VARIANTS = {
 }
 
 
+OWN = ('pretrain', 'num_features', 'num_objects')  # keys of config.model that no other model has
+DEPARTURES = ('norm', 'geometry')  # keys of config.model that ask for a departure from the paper
+SHARED = ('pixels', 'easy_vqa', 'tiny', 'base')  # variants of models without departures, beside their default
+
+
+def shared_variants(model: str) -> dict[str, str]:
+  """The variants of a model that can depart in nothing, with what each is."""
+  default = f'Sort-of-CLEVR from its objects, {model} as published in all but its sizes (default)'
+  return {'sort_of_clevr': default} | {name: VARIANTS[name] for name in SHARED}
+
+
+def shared_config(variant: str) -> ConfigDict:
+  """What the configs of such models begin with."""
+  c = get_config('as_published' if variant == 'sort_of_clevr' else variant)
+  for key in (*OWN, *DEPARTURES):
+    del c.model[key]
+  c.place = 0.0 if variant in ('easy_vqa', 'base') else 10.0
+  return c
+
+
 def get_config(variant: str = 'sort_of_clevr') -> ConfigDict:
   c = ConfigDict()
   c.seed = 0

@@ -17,7 +17,7 @@ VARIANTS = {
 
 def get_config(variant: str = 'sort_of_clevr') -> ConfigDict:
   c = lxmert.get_config(variant)
-  for key in ('pretrain', 'num_features', 'num_objects'):
+  for key in lxmert.OWN:
     del c.model[key]
   c.model.schedule = '4*[t<tv v<tv tied]'  # the paper's 12 layers made small
   c.model.answer_from = 'last'

@@ -231,7 +231,7 @@ def build(kind: type, c: Any, pretrained: str = '') -> tuple[Task, Answering, Ma
   eyes = pixels(**c.pixels, data=c.data)
   task = prepare(c.data.name, c.data.setting, c.data.dir, pretrained)
   model, loaded = encoder(kind, freeze(c.model.to_dict()), task, pretrained)  # frozen: a number a stream must hash
-  return task, Answering(model, eyes, c.place, c.blind, getattr(kind, 'BOX', 4)), loaded
+  return task, Answering(model, eyes, c.place, c.blind), loaded
 
 
 def encoder(kind: type, arguments: Mapping, task: Task, pretrained: str) -> tuple[nn.Module, Mapping | None]:

@@ -89,6 +89,7 @@ def test_base_is_uniter():
   assert (c.model.width, c.model.heads, c.model.mlp) == (768, 12, 3072)
   assert (c.optim.name, c.optim.lr, c.optim.clip, c.optim.b2) == ('adamw', 8e-5, 2.0, 0.98)
   assert (c.optim.steps, c.optim.warmup) == (6000, 600)
+  assert c.place == 0  # it reads boxes of its own
 
 
 def test_base_is_vilbert():
@@ -102,6 +103,7 @@ def test_base_is_vilbert():
     'mlp': dict(vilbert_model.MLP),
   }
   assert (c.data.images, c.optim.lr) == (256, 4e-5)
+  assert c.place == 0  # it reads boxes of its own
   assert c.optim.steps == 20 * 443_757 // 256
 
 
@@ -113,7 +115,7 @@ WITHOUT = {  # a model file -> why no experiment and config are of its name
   'vit': 'reads images alone; it is the image encoder of others',
   'clip': 'learns from pairs of image and caption, of which no data set is here yet',
   'meter': 'begins with a trained text and image encoder, which are not here',
-  'vilt': 'begins with a trained ViT: from nothing, bare patches learn no answer in minutes',
+  'vilt': 'begins with a trained ViT, which is not here',
   'vlbert': 'unverified beyond its embedding; its own tasks need words of the answer in the text',
   'volta': 'five models in one frame, which are compared, not trained one by one',
 }

@@ -5,6 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
+def questions(examples: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+  """Of every example its questions, their types and their answers: what `Majority.score` reads, without the picture."""
+  return [{key: example[key] for key in ('question', 'question_type', 'answer')} for example in examples]
+
+
 class Majority:
   """Gives each sentence its most frequent answer of `train`, an unseen one the most frequent of all.
 

@@ -21,8 +21,8 @@ class Answering(nn.Module):
   and boxes of a bare image; None where they are given. place: where not 0, boxes (in -1..1 times this number) are part
   of the features, for an encoder that reads no boxes of its own (as in VisualBERT's Flickr30k configuration). blind:
   every region is ones in the box of the whole image, which leaves the question alone to answer by (zeros would make
-  gradients through layer norms of eps 1e-12 infinite). box: the numbers of a box that the encoder
-  reads (see `box_numbers`).
+  gradients through layer norms of eps 1e-12 infinite). An encoder with BOX, a number, is given so many numbers of a box
+  (see `box_numbers`), others the corners.
   Returns the encoder's outputs for B = N * K rows, among them 'answers' [B,A], the 'boxes' [N,R,4] it saw, and what
   a detector learns from.
   """
@@ -31,7 +31,6 @@ class Answering(nn.Module):
   pixels: ConvGrid | Patches | Detector | None = None
   place: float = 0.0
   blind: bool = False
-  box: int = 4
 
   def __call__(self, batch: Mapping[str, jax.Array], *, train: bool) -> dict[str, jax.Array]:
     own: list = []
@@ -44,5 +43,5 @@ class Answering(nn.Module):
     if self.blind:
       regions, boxes = jnp.ones_like(regions), jnp.broadcast_to(jnp.array([0.0, 0.0, 1.0, 1.0]), boxes.shape)
     text = rearrange(batch['question'], 'N K L -> (N K) L')
-    placed = box_numbers(boxes, self.box)
+    placed = box_numbers(boxes, getattr(self.encoder, 'BOX', 4))
     return self.encoder(text, text > 0, regions, placed, train=train) | {'boxes': boxes} | dict(*own)

@@ -25,6 +25,11 @@ def each(images: int, text: list, image: list, rank: int) -> tuple[list, list]:
   )
 
 
+def which(images: int, rows: int) -> jax.Array:
+  """1 2 ... I 1 2 ...: the place of each row's image among its text's, int [rows]."""
+  return jnp.tile(1 + jnp.arange(images), rows // images)
+
+
 def side_by_side(pooled: jax.Array, images: int) -> jax.Array:
   """[B*I,D] -> [B,I*D]."""
   return rearrange(pooled, '(B I) D -> B (I D)', I=images)

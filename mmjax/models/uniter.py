@@ -11,14 +11,13 @@ Differs from the paper: nothing.
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
 from mmjax.fusion import schedules
 from mmjax.fusion.layers import FusionStack
 from mmjax.layers.blocks import Pooler, Transform, made_of
 from mmjax.layers.embed import TextEmbed
-from mmjax.models.images import each, side_by_side
+from mmjax.models.images import each, side_by_side, which
 
 
 class RegionEmbed(nn.Module):
@@ -110,10 +109,9 @@ class UNITER(nn.Module):
     *,
     train: bool,
   ) -> dict[str, jax.Array]:
-    texts = len(text)
     of_text, of_image = [text, text_mask, types], [regions, boxes, regions_mask, masked]
     (text, text_mask, types), (regions, boxes, regions_mask, masked) = each(self.images, of_text, of_image, rank=3)
-    segment = jnp.tile(1 + jnp.arange(self.images), texts)[:, None] if self.images > 1 else jnp.ones((), int)
+    segment = which(self.images, len(regions))[:, None]
     words = made_of(TextEmbed, self, 'text')
     places = RegionEmbed(self.width, self.eps, self.dropout, self.init_std, name='regions')
     t = words(text, types, at, train=train)

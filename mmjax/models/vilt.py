@@ -19,7 +19,7 @@ from mmjax.fusion import schedules
 from mmjax.fusion.layers import FusionStack
 from mmjax.layers.blocks import Pooler, Transform, made_of
 from mmjax.layers.embed import Embed, TextEmbed
-from mmjax.models.images import each, side_by_side
+from mmjax.models.images import each, side_by_side, which
 
 
 class MaskedPatches(nn.Module):
@@ -114,7 +114,6 @@ class ViLT(nn.Module):
   ) -> dict[str, jax.Array]:
     init = nn.initializers.normal(self.init_std)
     mask = jnp.ones(image.shape[:-1], bool) if image_mask is None else image_mask
-    texts = len(text)
     (text, text_mask, types), (image, mask) = each(self.images, [text, text_mask, types], [image, mask], rank=4)
     words = made_of(TextEmbed, self, 'text')
     modality = Embed(self.modalities, self.width, init_std=self.init_std, name='modality')
@@ -122,7 +121,7 @@ class ViLT(nn.Module):
       self.width, self.patch, self.image // self.patch, self.dropout, self.init_std, name='patches'
     )
     v, v_mask = patches(image, mask, train=train)
-    v += modality(jnp.tile(1 + jnp.arange(self.images), texts))[:, None]
+    v += modality(which(self.images, len(v)))[:, None]
     t = words(text, types, train=train) + modality(jnp.zeros((), int))
     x = made_of(FusionStack, self, 'encoder', norm='pre')({'t': t, 'v': v}, {'t': text_mask, 'v': v_mask}, train=train)
     norm = nn.LayerNorm(epsilon=self.eps, name='norm')

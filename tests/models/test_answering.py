@@ -46,7 +46,10 @@ def test_place_puts_boxes_around_zero_behind_the_features(batch):
 
 
 def test_a_box_has_the_numbers_that_the_encoder_reads(batch):
-  out = Answering(Echo(), box=7).apply({}, batch, train=False)
+  class Seven(Echo):
+    BOX = 7
+
+  out = Answering(Seven()).apply({}, batch, train=False)
   assert out['given'].shape == (2, 4, 7)
   np.testing.assert_array_equal(out['given'][..., :4], out['boxes'])
 
