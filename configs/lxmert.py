@@ -91,7 +91,7 @@ def get_config(variant: str = 'sort_of_clevr') -> ConfigDict:
 
   if variant in ('sort_of_clevr', 'pixels', 'tiny'):
     c.place = 10.0  # 20 drowns the crops in LXMERT's layer norm, 5 the places: one seed in three then stands still
-    c.optim.steps = 5000
+    c.optim.steps = 4000
   if variant in ('as_published', 'base'):
     c.model.geometry = False
   if variant == 'as_published':

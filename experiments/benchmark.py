@@ -20,6 +20,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from experiments import keep
+from experiments.showing import column, kept_results, spread
 from mmjax import cli
 from mmjax.cli import ROOT
 from mmjax.errors import UserError
@@ -87,16 +89,12 @@ def suite_seconds() -> dict[str, float]:
 
 def accuracies() -> list[dict]:
   """What results/ holds: mean and range over seeds, in percent."""
-  rows = []
-  for file in sorted((ROOT / 'results').glob('*.json')):
-    for system in json.loads(file.read_text())['systems']:
-      names = [name for name in system['seeds'][0] if name.startswith('accuracy/') and name.count('/') == 1]
-      scores = {name: [100 * seed[name] for seed in system['seeds']] for name in names}
-      rows.append(
-        {'data': file.stem, 'system': system['system'], 'seeds': len(system['seeds']), 'command': system['command']}
-        | {name.removeprefix('accuracy/'): f'{min(s):.2f} – {max(s):.2f}' for name, s in scores.items()}
-      )
-  return rows
+  return [
+    {'data': name, 'system': system['system'], 'seeds': len(system['seeds']), 'command': system['command']}
+    | {column(metric): spread(system, metric) for metric in metrics}
+    for name, (_, metrics) in keep.TASKS.items()
+    for system in kept_results(name)['systems']
+  ]
 
 
 def parse() -> argparse.Namespace:

@@ -70,7 +70,7 @@ NOTES = {
 
 def check(name: str, args) -> None:
   """What would fail at the end of a run only. Raises UserError for kept results and flags that cannot be used."""
-  kept_systems(name)
+  kept_results(name)
   if args.checkpoint not in ('latest', 'best'):
     raise UserError(f"--checkpoint: found {args.checkpoint!r}, expected 'latest' or 'best'")
   if args.checkpoint == 'best' and args.mode == 'train':
@@ -92,18 +92,29 @@ def table(task: Task, title: str, results: Mapping[str, Mapping[str, float]]) ->
     scores = {column(name): f'{100 * value:.2f}' for name, value in results[split].items()}
     rows.append({'system': f'{title} (this run)', 'test': split, 'source': 'this run', 'ours': True} | scores)
   rows += kept(task)
-  answerer = baselines.Majority(task.splits['train'])
-  asked = {split: baselines.questions(task.splits[split]) for split in task.tests}  # read once
-  for words, by_sentence in (('majority answer of each question', True), ('majority answer of all', False)):
-    for split in task.tests:
-      floor = answerer.score(asked[split], task.question_types, task.groups, by_sentence)
-      scores = {name: f'{100 * value:.2f}' for name, value in floor.items()}
-      rows.append({'system': words, 'test': split, 'source': 'computed here'} | scores)
+  for floor in floors(task):
+    scores = {name: f'{100 * value:.2f}' for name, value in floor.pop('scores').items()}
+    rows.append(floor | {'source': 'computed here'} | scores)
   rows += PUBLISHED[task.name]
   keys = set(columns) | {'ours'}
   rows = [{key: value for key, value in row.items() if key in keys} for row in rows]
   notes = [*NOTES[task.name], *(['Of several seeds: mean (lowest–highest).'] if kept(task) else [])]
   return {'columns': columns, 'rows': rows, 'notes': notes}
+
+
+def floors(task: Task) -> list[dict[str, Any]]:
+  """What two answerers that see no picture reach: {'system', 'test', 'scores': {column: 0..1}} of each on each test."""
+  answerer = baselines.Majority(task.splits['train'])
+  asked = {split: baselines.questions(task.splits[split]) for split in task.tests}  # read once
+  return [
+    {
+      'system': words,
+      'test': split,
+      'scores': answerer.score(asked[split], task.question_types, task.groups, by_sentence),
+    }
+    for words, by_sentence in (('majority answer of each question', True), ('majority answer of all', False))
+    for split in task.tests
+  ]
 
 
 def pretraining_table(task: Task, title: str, results: Mapping[str, Mapping[str, float]]) -> dict[str, list]:
@@ -122,13 +133,14 @@ def column(metric: str) -> str:
   return metric.partition('/')[2] or 'overall'
 
 
-def kept_systems(name: str) -> list[dict]:
-  """The systems in results/<name>.json; none where there is no such file. Raises UserError for one that is damaged."""
+def kept_results(name: str) -> dict[str, list[dict]]:
+  """'systems' and 'floors' in results/<name>.json; none where there is no such file. Raises UserError for damage."""
   file = ROOT / 'results' / f'{name}.json'
   if not file.is_file():
-    return []
+    return {'systems': [], 'floors': []}
   try:
-    return json.loads(file.read_text())['systems']
+    found = json.loads(file.read_text())
+    return {key: found[key] for key in ('systems', 'floors')}
   except (ValueError, KeyError, TypeError) as error:
     raise UserError(f'{file}: cannot be read as kept results ({type(error).__name__}: {error})') from error
 
@@ -136,7 +148,7 @@ def kept_systems(name: str) -> list[dict]:
 def kept(task: Task) -> list[dict]:
   """Rows of results/<task>.json: of each system the mean of its seeds on the largest test split, and the extremes."""
   rows: list[dict] = []
-  for system in kept_systems(task.name):
+  for system in kept_results(task.name)['systems']:
     row = {
       'system': system['system'],
       'test': task.tests[-1],

@@ -2,21 +2,25 @@
 
 Three encoders: words among themselves, regions among themselves, and cross-modality layers in which each reads the
 other. Sizes default to the paper's (section 3.3 and its code's config). What the encoders are is one line, the schedule
-(mmjax/fusion/schedule.py), which reads:
+schedules.LXMERT (its grammar: mmjax/fusion/schedule.py; the steps of a layer stand between `;`, and a step reads what
+the one before it left), which reads:
 
   9*[t<t]  9 layers in which text reads text: self-attention, then feed-forward
   5*[v<v]  5 layers of the same for regions
   5*[t<v v<t tied noffn; t<t v<v]
            5 layers that begin with cross-attention: text reads regions and regions read text, both as they came into
-           the layer, with the same weights (tied) and no feed-forward (noffn); then either stream has self-attention
-           and feed-forward of its own
+           the layer, with the same weights both ways (tied; each of the 5 layers has its own) and no feed-forward
+           (noffn); then either stream has self-attention and feed-forward of its own
+
+After every attention and every feed-forward its input is added and the sum is layer-normed (norm='post').
 
 B texts, N images (B a multiple of N: text b asks about image b // (B / N)), I images a text, L text, R regions,
 F features, D width, V vocabulary, A answers.
 
-Differs from the paper: nothing by default; where its code and HuggingFace's differ, `masking` chooses. Departures that
-can be asked for: norm='pre' (the norms before each sub-layer and one at the end of each stream), geometry=True (a bias
-from box geometry in the object encoder).
+Differs from the paper: nothing by default, but where a text or an image shows nothing at all: masking='replace' gives
+all positions the same weight there, as HuggingFace's code does; 'add' reads as if all were shown, as the authors' does.
+Departures that can be asked for: norm='pre' (the norms before each sub-layer and one at the end of each stream),
+geometry=True (a bias from box geometry wherever regions read regions).
 """
 
 from collections.abc import Mapping
@@ -34,14 +38,15 @@ from mmjax.models.images import each, side_by_side
 
 
 class LXMERT(nn.Module):
-  """text [B,L] int, text_mask [B,L] bool, regions [N,R,F] float, boxes [N,R,4] float (x1 y1 x2 y2 in 0..1).
+  """text [B,L] int (below vocab), text_mask [B,L] bool (True: can be read), regions [N,R,F] float, boxes [N,R,4] float
+  (x1 y1 x2 y2 in 0..1), and where given regions_mask [N,R] bool and types [B,L] int (segments, else 0).
 
   Several images a text (NLVR2's pairs, section 3.2) are regions [B,I,R,F], boxes [B,I,R,4], regions_mask [B,I,R]: the
   text is read with each, and answers are read off all their pooled vectors side by side; the other outputs have B * I
   rows. Raises UserError for another number of images.
-  Returns 't' [B,L,D], 'v' [B,R,D], 'pooled' [B,D] and, each where its size is not 0, 'answers' [B,A] (num_answers),
-  and with pretrain=True 'words' [B,L,V], 'matched' [B,2], 'features' [B,R,num_features], 'objects' [B,R,num_objects]
-  and 'attributes' [B,R,num_attributes]. All scores are logits.
+  Returns 't' [B,L,D], 'v' [B,R,D], 'pooled' [B,D]; 'answers' [B,A] where num_answers is not 0; and where pretrain is
+  True 'words' [B,L,V], 'matched' [B,2] (1: they belong together) and, each where its size is not 0, 'features'
+  [B,R,num_features], 'objects' [B,R,num_objects] and 'attributes' [B,R,num_attributes]. All scores are logits.
   """
 
   num_answers: int = 0
@@ -56,7 +61,7 @@ class LXMERT(nn.Module):
   activation: str = 'gelu'
   dropout: float = 0.1
   attention_dropout: float = 0.1
-  masking: str = 'replace'  # 'add' is the original's rule, which differs where a text or an image shows nothing at all
+  masking: str = 'replace'
   init_std: float = 0.02
   norm: str = 'post'
   geometry: bool = False
@@ -84,10 +89,10 @@ class LXMERT(nn.Module):
     # several images a text: from here on, a row is one text with one image
     of_text, of_image = [text, text_mask, types], [regions, boxes, regions_mask]
     (text, text_mask, types), (regions, boxes, regions_mask) = each(self.images, of_text, of_image, rank=3)
-    # section 2.1: `made_of` hands on the sizes above that a module has arguments of the same names for
-    # word-level sentence embeddings; the code's padding_idx=0 stands on all three tables
+    # section 2.1: word-level sentence embeddings; row 0 of words, positions and segments is the code's padding_idx:
+    # no gradient by look-ups. `made_of` hands on every field above that the module has too
     words = made_of(TextEmbed, self, 'text', word_padding=0, position_padding=0, type_padding=0)
-    # object-level image embeddings: feature and box, each projected and normed, and their mean
+    # object-level image embeddings: feature and box, each projected and normed, and their mean (then dropout)
     x = {
       't': words(text, types, train=train),
       'v': RegionEmbed(width, eps, self.dropout, init_std, name='regions')(regions, boxes, train=train),
@@ -102,10 +107,13 @@ class LXMERT(nn.Module):
     if self.norm == 'pre':
       x = {s: nn.LayerNorm(epsilon=eps, name=f'{s}_norm')(x[s]) for s in x}
     out = x | {'pooled': Pooler(width, init_std, name='pooler')(x['t'])}  # section 2.3: the first word, through tanh
-    return out | self.heads_of(out, words)
+    return out | self.outputs(out, words)
 
-  def heads_of(self, x: dict[str, jax.Array], words: TextEmbed) -> dict[str, jax.Array]:
-    """The outputs of section 3.1 (pre-training tasks) and 3.2 (answers), from the encoded streams."""
+  def outputs(self, x: dict[str, jax.Array], words: TextEmbed) -> dict[str, jax.Array]:
+    """The outputs of section 3.1 (pre-training tasks) and 3.2 (answers), from the encoded streams.
+
+    `transform` is Dense, activation, layer norm; in the answer head the activation is GELU whatever the encoders' is.
+    """
     kernel_init = nn.initializers.normal(self.init_std)
     score = lambda size, name: nn.Dense(size, kernel_init=kernel_init, name=name)
     transform = lambda width, name, activation='gelu': Transform(width, self.eps, activation, self.init_std, name=name)

@@ -71,10 +71,20 @@ def test_the_published_scores():
 # --- results of several seeds ----------------------------------------------------------------------------------------
 
 
+def asked(*answers):
+  """One image with a question of each type."""
+  return {'question': ['square?', 'left?', 'closest?'], 'question_type': np.arange(3), 'answer': np.array(answers)}
+
+
+SPLITS = {'train': [asked(1, 1, 0)], 'test200': [asked(0, 1, 0)], 'test2000': [asked(1, 0, 0)]}
+ASKED = dataclasses.replace(TASK, splits=SPLITS)
+DATA = {'name': 'sort_of_clevr', 'setting': 'regions', 'dir': ''}
+
+
 def finished(folder, seed, accuracy, system='LXMERT', **config):
   """A folder as a finished run leaves it."""
   folder.mkdir()
-  (folder / 'config.json').write_text(json.dumps({'seed': seed, 'data': {'name': 'sort_of_clevr'}} | config))
+  (folder / 'config.json').write_text(json.dumps({'seed': seed, 'data': DATA} | config))
   scores = {name: accuracy for name in TASK.metric_names}
   rows = [{'step': 1, 'split': 'train', 'time': 100.0}, {'step': 9, 'split': 'test200', 'time': 150.0} | scores,
           {'step': 9, 'split': 'test2000', 'time': 159.0} | scores,
@@ -89,6 +99,7 @@ def root(tmp_path, monkeypatch):
   (tmp_path / 'results').mkdir()
   (tmp_path / 'README.md').write_text('before\n<!-- results -->\nold\n<!-- /results -->\nafter\n')
   monkeypatch.setattr(keep, 'ROOT', tmp_path)
+  monkeypatch.setattr(keep, 'prepare', lambda *data: ASKED)
   monkeypatch.setattr(showing, 'ROOT', tmp_path)
   return tmp_path
 
@@ -98,7 +109,7 @@ def test_seeds_are_kept_and_shown_as_mean_and_extremes(root):
   keep.keep(runs, 'python -m experiments.lxmert')
   keep.keep([finished(root / 'other', 0, 0.5, system='VisualBERT')], 'python -m experiments.visualbert')
   keep.keep(runs[:2], 'again')  # replaces the row of its name, and no other
-  stored = json.loads((root / 'results/sort_of_clevr.json').read_text())['systems']
+  stored, floors = showing.kept_results('sort_of_clevr').values()
   assert [(s['system'], [seed['seed'] for seed in s['seeds']]) for s in stored] == [
     ('LXMERT', [0, 1]),
     ('VisualBERT', [0]),
@@ -109,7 +120,9 @@ def test_seeds_are_kept_and_shown_as_mean_and_extremes(root):
   readme = (root / 'README.md').read_text()
   assert readme.startswith('before\n') and readme.endswith('after\n') and 'old' not in readme
   assert '| LXMERT | 96.00 (95.00–97.00) | 96.00 (95.00–97.00) | 2 | 1 | `again` |' in readme.splitlines()
-  row = showing.kept(dataclasses.replace(TASK, splits={'test200': (), 'test2000': ()}))[0]
+  assert [(floor['test'], floor['scores']['overall']) for floor in floors] == [('test2000', 2 / 3), ('test2000', 1 / 3)]
+  assert '| majority answer of each question | 50.00 | 100.00 | – | – | computed here |' in readme.splitlines()
+  row = showing.kept(ASKED)[0]
   assert (row['system'], row['test'], row['source']) == ('LXMERT', 'test2000', '2 seeds, again')
   assert row['relational'] == row['overall'] == '96.00 (95.00–97.00)'
 
@@ -128,7 +141,7 @@ def test_what_is_no_set_of_seeds_is_refused(root):
 
 
 def test_damaged_results_are_said_and_missing_ones_are_none(root):
-  assert showing.kept_systems('sort_of_clevr') == []
+  assert showing.kept_results('sort_of_clevr') == {'systems': [], 'floors': []}
   (root / 'results/sort_of_clevr.json').write_text('{"systems"')
   with pytest.raises(UserError, match='cannot be read as kept results'):
-    showing.kept_systems('sort_of_clevr')
+    showing.kept_results('sort_of_clevr')
