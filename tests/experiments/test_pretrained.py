@@ -55,6 +55,7 @@ def test_a_run_with_it_is_another_run_than_one_without(tuned):
   assert done.returncode == 2 and 'pretrained' in done.stderr and done.stderr.count('\n') == 1
 
 
+@pytest.mark.slow
 def test_our_own_format_begins_a_run_too(published, tmp_path):
   import_(published, tmp_path / 'ours')
   assert (tmp_path / 'ours/vocab.txt').read_text() == (published / 'vocab.txt').read_text()

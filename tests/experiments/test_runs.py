@@ -125,6 +125,7 @@ def test_kill_9_then_the_same_command(trained, tmp_path):
   assert rows(workdir)[-1]['parameters_sha256'] == rows(trained[0])[-1]['parameters_sha256']
 
 
+@pytest.mark.slow
 def test_sigterm_saves_says_how_to_go_on_and_the_run_ends_as_if_it_had_not_been(trained, tmp_path):
   workdir = tmp_path / 'run'
   long = ('--config.optim.steps=400', '--config.eval.every=400')
@@ -231,6 +232,7 @@ def test_without_a_good_checkpoint_nothing_is_scored_and_training_says_that_it_b
   assert rows(workdir)[-1]['parameters_sha256'] == rows(trained[0])[-1]['parameters_sha256']
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_can_be_asked_for(tmp_path, monkeypatch):
   """Training at a rate that spoils what it had: the best checkpoint is not the latest."""
   spoilt = (*SIX, '--config.optim.lr=3e-1', '--config.optim.clip=0.0')
@@ -301,14 +303,15 @@ def test_predict_refuses_in_one_line(trained, tmp_path, image, question, words):
     ('visualbert', 'tiny', ['--config.model.schedule=1*[t<tv v<tv tied]']),
     ('uniter', 'tiny', ['--config.model.schedule=1*[t<tv v<tv tied]']),
     ('vilbert', 'tiny', ['--config.model.schedule=1*[t<t] 1*[t<v v<t; v<v t<t]', '--config.model.pooled=8']),
-    ('lxmert', 'pretrain', []),
-    ('lxmert', 'pixels', []),
-    ('lxmert', 'easy_vqa', ['--config.pixels.channels=(4, 4, 4, 4)']),
-    ('visualbert', 'easy_vqa_blind', ['--config.model.schedule=1*[t<tv v<tv]']),
-    (
+    pytest.param('lxmert', 'pretrain', [], marks=pytest.mark.slow),
+    pytest.param('lxmert', 'pixels', [], marks=pytest.mark.slow),
+    pytest.param('lxmert', 'easy_vqa', ['--config.pixels.channels=(4, 4, 4, 4)'], marks=pytest.mark.slow),
+    pytest.param('visualbert', 'easy_vqa_blind', ['--config.model.schedule=1*[t<tv v<tv]'], marks=pytest.mark.slow),
+    pytest.param(
       'lxmert',
       'tiny',
       ['--config.objective=soft_answers', '--config.optim.name=bert_adam', '--config.parallel.how=pmap'],
+      marks=pytest.mark.slow,
     ),
   ],
 )
