@@ -3,7 +3,22 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mmjax.convert import bert, clip, gpt, lxmert, uniter, vilbert, vilt, visualbert, vit, volta
+from mmjax.convert import (
+  bert,
+  blip,
+  clip,
+  dalle,
+  dvae,
+  gpt,
+  imagegpt,
+  lxmert,
+  uniter,
+  vilbert,
+  vilt,
+  visualbert,
+  vit,
+  volta,
+)
 from mmjax.convert.plan import Config, Plan, Shapes
 from mmjax.errors import UserError, nearest
 
@@ -23,6 +38,15 @@ class Kind:
 
 KINDS = {
   **{name: Kind(bert.plan) for name in bert.CLASSES},
+  **{name: Kind(blip.plan) for name in blip.CLASSES},
+  'BLIP_Decoder': Kind(blip.plan_authors, ('visual_encoder.cls_token', 'text_decoder.cls.predictions.bias')),
+  'BLIP_ITM': Kind(blip.plan_authors, ('visual_encoder.cls_token', 'itm_head.weight')),
+  'DALLE': Kind(dalle.plan, ('text_emb.weight', 'image_emb.weight', 'vae.codebook.weight')),
+  'DiscreteVAE': Kind(dvae.plan, ('codebook.weight', 'encoder.0.0.weight')),
+  'DALL-E dVAE': Kind(dvae.plan_released, ('encoder.blocks.input.w',)),
+  'DALL-E dVAE half': Kind(dvae.plan_released, ('blocks.input.w',)),
+  **{name: Kind(dvae.plan_released) for name in dvae.CLASSES},
+  **{name: Kind(imagegpt.plan) for name in imagegpt.CLASSES},
   **{name: Kind(gpt.plan) for name in gpt.CLASSES},
   **{name: Kind(clip.plan) for name in clip.CLASSES},
   'CLIP': Kind(clip.plan_openai, ('token_embedding.weight', 'visual.conv1.weight')),

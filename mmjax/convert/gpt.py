@@ -47,9 +47,20 @@ def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
 
 
 def rows(model: GPT, prefix: str) -> list[Row]:
-  """prefix: 'transformer' or ''. Their projections are stored as ours: [in, out]."""
+  """prefix: 'transformer' or ''."""
+  found = [
+    *embed('word', 'wte'),
+    *embed('position', 'wpe'),
+    *layers(layer(), 'encoder/group0/sub0_t', 'h.{n}', model.schedule),
+    *norm('norm', 'ln_f'),
+  ]
+  return [row.below('', prefix) for row in found]
+
+
+def layer() -> list[Row]:
+  """A layer. Their projections are stored as ours: [in, out]."""
   dense = lambda ours, theirs: [Row(f'{ours}/kernel', (f'{theirs}.weight',)), Row(f'{ours}/bias', (f'{theirs}.bias',))]
-  layer = [
+  return [
     *norm('norm', 'ln_1'),
     *(Row(f'{part}/{ours}', (f'attn.c_attn.{theirs}',), part=(i, 3))
       for i, part in enumerate(('query', 'key', 'value')) for ours, theirs in (('kernel', 'weight'), ('bias', 'bias'))),
@@ -58,13 +69,6 @@ def rows(model: GPT, prefix: str) -> list[Row]:
     *dense('ffn/expand', 'mlp.c_fc'),
     *dense('ffn/project', 'mlp.c_proj'),
   ]  # fmt: skip
-  found = [
-    *embed('word', 'wte'),
-    *embed('position', 'wpe'),
-    *layers(layer, 'encoder/group0/sub0_t', 'h.{n}', model.schedule),
-    *norm('norm', 'ln_f'),
-  ]
-  return [row.below('', prefix) for row in found]
 
 
 def outputs(plan: Plan, variables: Mapping, given: Arrays) -> Arrays:

@@ -11,8 +11,12 @@ from flax.core import FrozenDict
 
 from mmjax.errors import UserError, nearest
 from mmjax.models.bert import BERT
+from mmjax.models.blip import BLIP, Text
 from mmjax.models.clip import CLIP, ImageTower, TextTower
+from mmjax.models.dalle import DALLE
+from mmjax.models.dvae import DVAE, Decoder, Encoder, ReleasedDVAE
 from mmjax.models.gpt import GPT
+from mmjax.models.imagegpt import ImageGPT
 from mmjax.models.lxmert import LXMERT
 from mmjax.models.uniter import UNITER
 from mmjax.models.vilbert import ViLBERT
@@ -21,15 +25,19 @@ from mmjax.models.visualbert import VisualBERT
 from mmjax.models.vit import ViT
 from mmjax.models.volta import VOLTA
 
-MODELS = {
-  c.__name__: c for c in (BERT, GPT, ViT, LXMERT, VisualBERT, ViLBERT, UNITER, VOLTA, ViLT, CLIP, TextTower, ImageTower)
-}
+OF_TEXT = (BERT, GPT, Text, TextTower)
+OF_IMAGES = (ViT, ImageTower, ImageGPT, DVAE, ReleasedDVAE, Encoder, Decoder)
+OF_BOTH = (LXMERT, VisualBERT, ViLBERT, UNITER, VOLTA, ViLT, CLIP, BLIP, DALLE)
+MODELS = {kind.__name__: kind for kind in (*OF_TEXT, *OF_IMAGES, *OF_BOTH)}
 INTO = (  # kernels that read a region's feature or an image's channels, of which a model has one
   'params/regions/feature/kernel',
   'params/embed/region/kernel',
   'params/embed/look/kernel',
   'params/patches/project/kernel',
   'params/image/patches/project/kernel',
+  'params/input/kernel',
+  'params/encoder/input/kernel',
+  'params/down_0/kernel',
   'params/resnet/stem1/kernel',
   'params/image/resnet/stem1/kernel',
 )
@@ -42,7 +50,7 @@ def example(model: nn.Module, features: int = 0, box: int = 4) -> tuple:
   text, regions = jnp.zeros((1, 2), int), jnp.zeros((1, *several, 2, features))
   image = lambda tower: jnp.zeros((1, tower.image, tower.image, features))
   match model:
-    case BERT() | GPT() | TextTower():
+    case BERT() | GPT() | ImageGPT() | TextTower():
       return (text,)
     case ViT() | ImageTower():
       return (image(model),)
@@ -50,6 +58,15 @@ def example(model: nn.Module, features: int = 0, box: int = 4) -> tuple:
       return text, text == 0, jnp.zeros((1, images, model.patch, model.patch, features))
     case CLIP():
       return text, image(model.image)
+    case Encoder() | DVAE() | ReleasedDVAE():
+      side = 2 ** (model.layers if isinstance(model, DVAE) else 4)
+      return (jnp.zeros((1, side, side, features)),)
+    case Decoder():
+      return (jnp.zeros((1, 1, 1, features)),)
+    case DALLE():
+      return jnp.zeros((1, model.words), int), jnp.zeros((1, 1), int)
+    case BLIP():
+      return image(model.image), text, text == 0, text, text == 0
     case VisualBERT():
       return text, text == 0, regions
     case UNITER():

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -59,6 +60,12 @@ def position_ids(name: str, length: int) -> dict[str, np.ndarray]:
   return {name: np.arange(length)[None]}
 
 
+def wanted(given: Arrays, name: str, axis: int, default: int) -> int:
+  """How many ids the peer wrote, which is no input: the size of a stored output, where a case says it."""
+  shape = given.get('outputs', {}).get(name, ())
+  return shape[axis] if len(shape) > axis else default
+
+
 def learnt(plan: Plan, variables: Mapping, loss: Callable[[Callable[..., Any]], tuple[jax.Array, Arrays]]) -> Arrays:
   """The peer's 'loss', its parts, and 'grad::NAME' of every tensor.
 
@@ -83,5 +90,5 @@ def captured(plan: Plan, variables: Mapping, *given: Any) -> tuple[Any, Mapping,
 def cross_entropy(scores: jax.Array, labels: np.ndarray) -> jax.Array:
   """The mean over the labels that are no -1 (the authors') and no -100 (HuggingFace's)."""
   valid = labels.reshape(scores.shape[:-1]) >= 0
-  loss = optax.softmax_cross_entropy_with_integer_labels(scores, np.maximum(labels, 0).reshape(scores.shape[:-1]))
+  loss = optax.softmax_cross_entropy_with_integer_labels(scores, jnp.maximum(labels, 0).reshape(scores.shape[:-1]))
   return (loss * valid).sum() / valid.sum()

@@ -13,16 +13,18 @@ from flax import linen as nn
 
 from mmjax.errors import UserError, nearest
 from mmjax.fusion.owner import Owner, PerStream, head_shape, per_stream
-from mmjax.fusion.schedule import Group, Item, Schedule, Source, Sub, edge, parse
+from mmjax.fusion.schedule import Group, Item, Schedule, Source, Sub, edge, parse, skipping
 from mmjax.layers.attention import attend
 
 Streams = dict[str, jax.Array]
+Memory = Mapping[str, tuple[int, jax.Array | int]]  # stream -> (rows that are kept of it, the row where a call's begin)
 
 MAPS = 'attention'  # collection of attention maps: apply(..., mutable=[MAPS]) captures them
 STATES = (
   'states'  # collection of the streams after each layer, and of what each sub-layer's attention and feed-forward made
 )
 ENTRY = 'entry'  # ... and, under this name, before the first
+CACHE = 'cache'  # collection of the keys and values that later calls read again
 
 
 class FusionLayer(nn.Module):
@@ -46,14 +48,19 @@ class FusionLayer(nn.Module):
   mlp_dropout: float = 0.0
   masking: str = 'replace'
   init_std: float = 0.02
+  norms: str = 'layer'
 
   @nn.compact
-  def __call__(self, x: Streams, mask: Streams, edge_mask: Streams, bias: Streams, *, train: bool) -> Streams:
+  def __call__(
+    self, x: Streams, mask: Streams, edge_mask: Streams, bias: Streams, memory: Memory | None, *, train: bool
+  ) -> Streams:
     drop = nn.Dropout(self.dropout, deterministic=not train)
     drop_weights = nn.Dropout(self.attention_dropout, deterministic=not train)
     post = self.norm == 'post'
     entry = x
     for n, sub in enumerate(self.group.subs):
+      if not sub.items:
+        continue
       owner = self.owners(sub, f'sub{n}')
       sources = {s for item in sub.items for s in item.sources}
       seen = {
@@ -62,6 +69,9 @@ class FusionLayer(nn.Module):
       if not post:
         seen = {s: owner[s.stream].norm(value) for s, value in sorted(seen.items(), key=str)}
       read = {s: owner[s.stream].keys_values(seen[s]) for s in sorted(sources, key=str)}
+      if memory is not None:
+        keep = lambda s, what, a, n=n: self.remembered(f'sub{n}/{s}/{what}', a, *memory[s.stream])
+        read = {s: (keep(s, 'k', k), keep(s, 'v', v)) for s, (k, v) in read.items()}
       y = dict(x)
       for item in sub.items:
         mine = owner[item.reader]
@@ -71,8 +81,8 @@ class FusionLayer(nn.Module):
             mine.split(mine.query(seen[Source(item.reader)])),
             k,
             v,
-            _mask(item, x, mask, edge_mask),
-            bias=_bias(item, x, bias),
+            _mask(item, [read[s][0] for s in item.sources], mask, edge_mask),
+            bias=_bias(item, [read[s][0] for s in item.sources], bias),
             masking=self.masking,
             dropout=drop_weights,
           )
@@ -93,6 +103,13 @@ class FusionLayer(nn.Module):
       self.keep(STATES, stream, x[stream])
     return x
 
+  def remembered(self, name: str, new: jax.Array, rows: int, at: jax.Array | int) -> jax.Array:
+    """Keys or values of this call [B,K,H,C] among those of earlier ones: [B,rows,H,C]; the rest is zeros."""
+    kept = self.variable(CACHE, name, jnp.zeros, (len(new), rows or new.shape[1], *new.shape[2:]), new.dtype)
+    if new.shape[1]:
+      kept.value = jax.lax.dynamic_update_slice_in_dim(kept.value, new, at, 1)
+    return kept.value
+
   def keep(self, collection: str, name: str, value: jax.Array):
     """Captures a value where the caller asked for its collection."""
     if not self.is_initializing():
@@ -111,6 +128,7 @@ class FusionLayer(nn.Module):
       self.activation,
       self.mlp_dropout,
       self.init_std,
+      self.norms,
       name=f'{name}_{called}',
     )
     if not sub.tied:
@@ -142,8 +160,8 @@ class FusionLayer(nn.Module):
     return own | shapes
 
 
-def _mask(item: Item, x: Streams, mask: Streams, edge_mask: Streams) -> jax.Array | None:
-  """What the reader may read of its sources, side by side: bool [B|1,1|Q,K], or None where all."""
+def _mask(item: Item, keys: list[jax.Array], mask: Streams, edge_mask: Streams) -> jax.Array | None:
+  """What the reader may read of its sources' keys [B,K,H,C], side by side: bool [B|1,1|Q,K], or None where all."""
   parts = []
   for source in (s.stream for s in item.sources):
     own, along = mask.get(source), edge_mask.get(f'{item.reader}<{source}')
@@ -151,21 +169,20 @@ def _mask(item: Item, x: Streams, mask: Streams, edge_mask: Streams) -> jax.Arra
   if not any(parts):
     return None
   rows = max((m.shape[1] for part in parts for m in part), default=1)
-  batch = x[item.reader].shape[0]
-  every = [jnp.ones((batch, rows, x[s.stream].shape[1]), bool) for s in item.sources]
+  every = [jnp.ones((len(k), rows, k.shape[1]), bool) for k in keys]
   return jnp.concatenate(
     [one & part[0] & part[-1] if part else one for one, part in zip(every, parts, strict=True)], -1
   )
 
 
-def _bias(item: Item, x: Streams, bias: Streams) -> jax.Array | None:
+def _bias(item: Item, keys: list[jax.Array], bias: Streams) -> jax.Array | None:
   """What is added to the reader's scores, sources side by side: [B,H,Q,K], or None where nothing is."""
   found = [bias.get(f'{item.reader}<{s.stream}') for s in item.sources]
   given = [b for b in found if b is not None]
   if not given:
     return None
-  zero = lambda s: jnp.zeros((*given[0].shape[:3], x[s.stream].shape[1]))
-  return jnp.concatenate([zero(s) if b is None else b for s, b in zip(item.sources, found, strict=True)], -1)
+  zero = lambda k: jnp.zeros((*given[0].shape[:3], k.shape[1]))
+  return jnp.concatenate([zero(k) if b is None else b for k, b in zip(keys, found, strict=True)], -1)
 
 
 class FusionStack(nn.Module):
@@ -176,6 +193,10 @@ class FusionStack(nn.Module):
   image for N questions): it is repeated row by row where the two first meet, so that its own layers run once an image.
   Each group is one nn.scan over its repeats, so that compile time does not grow with depth; parameters then have a
   leading axis of that length. scan=False gives each repeat its own module (see `unroll` and `roll`).
+  memory {'t': (rows, at)}: keys and values are kept in the collection CACHE, those of this call from row `at` on, and
+  masks are over all rows (0: as many as the first call gives). A stream that is read and gives nothing new has no rows:
+  an encoded image is given and kept once.
+  without: streams of the schedule that are not there this time (`schedule.skipping`); initialise with all of them.
   Raises UserError for a schedule that cannot be run with these streams, widths and heads.
   """
 
@@ -191,6 +212,7 @@ class FusionStack(nn.Module):
   mlp_dropout: float = 0.0
   masking: str = 'replace'
   init_std: float = 0.02
+  norms: str = 'layer'
   scan: bool = True
   remat: bool = False
 
@@ -201,6 +223,8 @@ class FusionStack(nn.Module):
     mask: Streams | None = None,
     edge_mask: Streams | None = None,
     bias: Streams | None = None,
+    memory: Memory | None = None,
+    without: str = '',
     *,
     train: bool,
   ) -> Streams:
@@ -213,7 +237,7 @@ class FusionStack(nn.Module):
     for what, names, known in (('mask', mask, set(x)), ('edge_mask', edge_mask, edges), ('bias', bias, edges)):
       for name in set(names or ()) - known:
         raise UserError(f'{what}: found {name!r}, expected one of {", ".join(sorted(known))}{nearest(name, known)}')
-    plan = parse(self.schedule, ''.join(x))
+    plan = skipping(parse(self.schedule, ''.join(x) + without), without)
     given = (dict(x), mask or {}, edge_mask or {}, bias or {})
     if not self.is_initializing():
       self.sow(STATES, ENTRY, dict(x), reduce_fn=lambda _, new: new)
@@ -233,13 +257,14 @@ class FusionStack(nn.Module):
         self.mlp_dropout,
         self.masking,
         self.init_std,
+        self.norms,
       )
-      step = lambda module, x, rest=rest: module(x, *rest, train=train)
+      step = lambda module, x, rest=rest: module(x, *rest, memory, train=train)
       step = nn.remat(step, prevent_cse=not self.scan) if self.remat else step
       if self.scan:
         scanned = nn.scan(
           lambda module, x, _, step=step: (step(module, x), None),
-          variable_axes={'params': 0, MAPS: 0, STATES: 0},
+          variable_axes={'params': 0, MAPS: 0, STATES: 0, CACHE: 0},
           split_rngs={'params': True, 'dropout': True},
           length=group.repeats,
         )

@@ -11,7 +11,7 @@ from einops import rearrange
 from flax import linen as nn
 
 from mmjax.errors import UserError
-from mmjax.layers.blocks import Mlp
+from mmjax.layers.blocks import Mlp, norm_of
 
 PerStream = int | Mapping[str, int]
 
@@ -44,12 +44,13 @@ class Owner(nn.Module):
   activation: str
   mlp_dropout: float
   init_std: float
+  norms: str = 'layer'
 
   def setup(self):
     dense = partial(nn.Dense, kernel_init=nn.initializers.normal(self.init_std))
     self.query, self.key, self.value = (dense(self.heads * self.head_size) for _ in range(3))
     self.out = dense(self.width)
-    self.norm, self.ffn_norm = (nn.LayerNorm(epsilon=self.eps) for _ in range(2))
+    self.norm, self.ffn_norm = (norm_of(self.norms)(epsilon=self.eps) for _ in range(2))
     self.ffn = Mlp(self.mlp, self.width, self.activation, self.mlp_dropout, self.init_std)
 
   def keys_values(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:

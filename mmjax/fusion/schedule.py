@@ -12,7 +12,7 @@ LXMERT is `9*[t<t] 5*[v<v] 5*[t<v v<t tied noffn; t<t v<v]`; fusion/schedules.py
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import NoReturn
 
@@ -185,6 +185,22 @@ class _Parser:
     if len(set(sources)) < len(sources):
       self.fail(at, f'{text!r}', 'each source once')
     return Item(reader, sources)
+
+
+def skipping(schedule: Schedule, streams: str) -> Schedule:
+  """What is left of a schedule where these streams are not there: nothing reads them, and they read nothing.
+
+  A reader that has lost all its sources keeps its feed-forward. Sub-layers keep their number, so that each finds the
+  weights it has in the whole: one may be left with nothing to do.
+  """
+
+  def item(found: Item, ffn: bool) -> tuple[Item, ...]:
+    left = tuple(source for source in found.sources if source.stream not in streams)
+    there = found.reader not in streams and (left or ffn)
+    return (Item(found.reader, left),) if there else ()
+
+  sub = lambda found: replace(found, items=tuple(i for each in found.items for i in item(each, found.ffn)))
+  return Schedule(tuple(Group(group.repeats, tuple(map(sub, group.subs))) for group in schedule.groups))
 
 
 def sees_future(schedule: Schedule, stream: str) -> bool:

@@ -51,6 +51,9 @@ def attend(
   return jnp.einsum('BHQK,BKHC->BQHC', dropout(weights_BHQK).astype(v.dtype), v), weights_BHQK
 
 
-def causal(length: int) -> jax.Array:
-  """The mask of a stream that reads its own past and present only: bool [1, length, length]."""
-  return jnp.tri(length, dtype=bool)[None]
+def causal(length: int, rows: int = 0, at: jax.Array | int = 0) -> jax.Array:
+  """The mask of a stream that reads its own past and present only: bool [1, length, rows].
+
+  rows: of keys, of which the queries are those from row `at` on; as many as queries where not given.
+  """
+  return (jnp.arange(rows or length) <= at + jnp.arange(length)[:, None])[None]

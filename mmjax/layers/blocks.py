@@ -29,6 +29,16 @@ def activation(name: str):
   return ACTIVATIONS[name]
 
 
+NORMS = {'layer': nn.LayerNorm, 'rms': nn.RMSNorm}  # rms: no mean is taken off, no bias added (arXiv:1910.07467)
+
+
+def norm_of(kind: str) -> type[nn.LayerNorm] | type[nn.RMSNorm]:
+  """The normalisation of that name. Raises UserError for an unknown one."""
+  if kind not in NORMS:
+    raise UserError(f'norms: found {kind!r}, expected one of {tuple(NORMS)}{nearest(kind, NORMS)}')
+  return NORMS[kind]
+
+
 def made_of(kind: type[Kind], model: nn.Module, name: str, **others: Any) -> Kind:
   """A `kind` of that name, with the arguments that `model` has under the same names, and these others."""
   known = {f.name for f in fields(kind)} - {'parent', 'name'}

@@ -40,7 +40,7 @@ class Embed(nn.Module):
 class TextEmbed(nn.Module):
   """Word + position + segment embedding, layer norm, dropout. ids [B,L] int, types [B,L] int -> [B,L,D].
 
-  at [1|B,L] int: the words' positions, 0 1 2 ... where not given.
+  at [1|B,L] int: the words' positions, 0 1 2 ... where not given. types=0: there are no segments (BLIP).
 
   The three paddings name rows without gradient (see Embed): BERT has one for words only, LXMERT's code row 0 of all
   three tables.
@@ -61,7 +61,8 @@ class TextEmbed(nn.Module):
     embed = partial(Embed, width=self.width, init_std=self.init_std)
     self.word = embed(self.vocab, padding=self.word_padding)
     self.position = embed(self.positions, padding=self.position_padding)
-    self.type = embed(self.types, padding=self.type_padding)
+    if self.types:
+      self.type = embed(self.types, padding=self.type_padding)
     self.norm = nn.LayerNorm(epsilon=self.eps)
     self.drop = nn.Dropout(self.dropout)
 
@@ -71,5 +72,6 @@ class TextEmbed(nn.Module):
     if ids.shape[1] > self.positions:
       raise UserError(f'text of {ids.shape[1]} tokens: expected at most {self.positions} (positions)')
     x_BLD = self.word(ids) + self.position(jnp.arange(ids.shape[1])[None] if at is None else at)
-    x_BLD += self.type(jnp.zeros_like(ids) if types is None else types)
+    if self.types:
+      x_BLD += self.type(jnp.zeros_like(ids) if types is None else types)
     return self.drop(self.norm(x_BLD), deterministic=not train)

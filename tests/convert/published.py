@@ -29,6 +29,7 @@ def sublayers(tt=(), tv=(), vt=(), vv=(), t_ff=(), v_ff=(), shared=()):
   return attention | {'t_ff_sublayers': list(t_ff), 'v_ff_sublayers': list(v_ff), 'shared_sublayers': list(shared)}
 
 
+BLIP = {'text_config': {'num_attention_heads': 12}, 'vision_config': {}}
 EVEN, ODD = range(0, 24, 2), range(1, 24, 2)
 SINGLE = sublayers(EVEN, EVEN, EVEN, EVEN, ODD, ODD, range(24))
 CROSS, SELF, FFN = range(18, 33, 3), range(19, 33, 3), range(20, 33, 3)
@@ -65,6 +66,13 @@ CONFIGS = {
   'volta_vilbert_base': VOLTA | {
     'image_embeddings': 'vilbert', 'v_hidden_size': 1024, 'v_num_attention_heads': 8, 'v_intermediate_size': 1024,
     'sublayer2attn_hidden_size': WIDE, 'sublayer2num_attention_heads': {n: 8 for n in WIDE}} | DUAL,
+  'blip-image-captioning-base': {'architectures': ['BlipForConditionalGeneration']} | BLIP,
+  'blip-itm-base-coco': {'architectures': ['BlipForImageTextRetrieval']} | BLIP,
+  'blip-vqa-base': {'architectures': ['BlipForQuestionAnswering']} | BLIP,
+  'salesforce_blip_caption_base': {},
+  'salesforce_blip_itm_base': {},
+  'openai_dalle_encoder': {},
+  'openai_dalle_decoder': {},
 }  # fmt: skip
 
 

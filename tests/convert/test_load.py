@@ -19,7 +19,9 @@ from tests.convert.cases import FOLDER
 
 ROUND = ['bert_pretraining', 'vit_classifier', 'lxmert_pretraining', 'lxmert_airsplay', 'visualbert_nlvr',
          'visualbert_orig_pretraining', 'vilbert_pretraining', 'uniter_pretraining', 'volta_lxmert', 'volta_uniter',
-         'volta_vlbert', 'clip_model', 'openai_clip_vit', 'openai_clip_resnet']  # fmt: skip
+         'volta_vlbert', 'clip_model', 'openai_clip_vit', 'openai_clip_resnet', 'blip_vqa', 'blip_orig_caption',
+         'dalle_dvae', 'flava_codebook_dalle_encoder', 'dallepytorch_plain', 'dallepytorch_rotary',
+         'imagegpt_causal']  # fmt: skip
 
 
 def arrays(folder):
@@ -55,7 +57,19 @@ def test_what_comes_in_goes_out_byte_for_byte(tmp_path, case):
   assert config[0] == config[1]
 
 
-@pytest.mark.parametrize('case', ['lxmert_qa', 'volta_vlbert', 'openai_clip_resnet', 'clip_model', 'vit_model'])
+@pytest.mark.parametrize(
+  'case',
+  [
+    'lxmert_qa',
+    'volta_vlbert',
+    'openai_clip_resnet',
+    'clip_model',
+    'vit_model',
+    'blip_vqa',
+    'dalle_dvae',
+    'dallepytorch_rotary',
+  ],
+)
 def test_our_own_format_is_read_by_the_same_load(tmp_path, case):
   model, variables = load(FOLDER / case)
   save(model, variables, tmp_path / 'ours')

@@ -34,6 +34,13 @@ def plan_of(name):
   ('volta_ctrl_visualbert_base', 411, 114_882_941),
   ('volta_ctrl_vl-bert_base', 414, 116_066_941),
   ('volta_vilbert_base', 509, 239_023_229),
+  ('blip-image-captioning-base', 471, 223_971_644),
+  ('blip-itm-base-coco', 472, 223_744_258),
+  ('blip-vqa-base', 787, 361_230_140),
+  ('salesforce_blip_caption_base', 474, 247_414_076),
+  ('salesforce_blip_itm_base', 473, 223_744_258),
+  ('openai_dalle_encoder', 74, 53_786_240),
+  ('openai_dalle_decoder', 76, 43_829_766),
 ])  # fmt: skip
 def test_every_published_tensor_has_its_parameter(name, number, count):
   tensors = published.tensors(name)

@@ -146,7 +146,7 @@ SEES = [   # with the edge t<t causal
   ('2*[t; v<t]', False),
   ('4*[v<v; t<t]', False),
   (schedules.LXMERT, True),
-  (schedules.BLIP_DECODER, False),
+  (schedules.BLIP, False),
   (schedules.LATE, False),
   (schedules.ALBEF, False),
   (schedules.METER, True),
