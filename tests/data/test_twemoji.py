@@ -23,7 +23,7 @@ def test_the_file_holds_all_pairs(rows):
   )
   assert rows['image'].shape == (1911, 32, 32, 3) and rows['image'].dtype == np.uint8
   assert (rows['keywords'] == '').sum() == 15 and (rows['name'] != '').all()
-  assert len({picture.tobytes() for picture in rows['image']}) > 1880  # families are drawn alike
+  assert len({picture.tobytes() for picture in rows['image']}) > 1860  # families are drawn alike
 
 
 def test_no_concept_and_no_near_duplicate_crosses(rows):
