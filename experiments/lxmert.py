@@ -26,13 +26,15 @@ from mmjax.checkpoint import Checkpoints, sha256
 from mmjax.data.pipeline import prefetch, train_batches
 from mmjax.logging import Logger, device_line, parameter_table
 from mmjax.models.lxmert import LXMERT
-from mmjax.workdir import open_workdir
+from mmjax.workdir import check_workdir, open_workdir
 
 
 def run(c, args, kind=LXMERT) -> None:
   began = time.time()
   task_of.check(c.to_dict())
   showing.check(c.data.name, args)
+  config = c.to_dict() | ({'pretrained': args.pretrained} if args.pretrained else {})
+  check_workdir(args.workdir, config, fresh=args.mode == 'train')
   runs.keep_compiled()
   runs.keep_memory()
   task, model, loaded = task_of.build(kind, c, args.pretrained)
@@ -52,7 +54,6 @@ def run(c, args, kind=LXMERT) -> None:
     task.splits['train'], task.encode, images=c.data.images, seed=c.seed, start=example
   )
   key, steps = launch.place(jax.random.key(c.seed + 1)), c.optim.steps
-  config = c.to_dict() | ({'pretrained': args.pretrained} if args.pretrained else {})
   workdir = open_workdir(args.workdir, config, fresh=args.mode == 'train')
 
   with Checkpoints(workdir) as checkpoints:

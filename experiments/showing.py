@@ -61,6 +61,7 @@ NOTES = {
   'sort_of_clevr': (
     'Sort-of-CLEVR has no canonical files: every paper draws its own. Numbers are not comparable to the last digit.',
     'The published systems read pixels; a run in the setting "regions" is given the objects (their crops and boxes).',
+    "A region's features are the pixels of its crop with its box beside them, scaled by the config's `place`.",
     'The reimplementation lets an object be its own nearest neighbour in 7 % of cases, and tests with dropout on.',
     'On the 200-image test the standard error of an accuracy of 95 % is about 0.5 points.',
   ),

@@ -17,6 +17,7 @@ from flax import linen as nn
 from flax.core import freeze
 from tokenizers import Tokenizer
 
+from configs import lxmert as complete
 from mmjax import masking, objectives, train
 from mmjax.convert import finetune
 from mmjax.convert.load import load as load_checkpoint
@@ -39,40 +40,35 @@ RIVALS = (
   ('0', '1', '2', '3', '4', '5'),
 )  # answers that could stand for one another
 
-
-AT_LEAST = {
-  'seed': 0,
-  'data.images': 1,
-  'model.width': 1,
-  'model.heads': 1,
-  'model.mlp': 1,
-  'model.init_std': 0,
-  'pixels.patch': 1,
-  'pixels.regions': 1,
-  'optim.lr': 0,
-  'optim.steps': 1,
-  'optim.warmup': 0,
-  'optim.clip': 0,
-  'optim.decay': 0,
-  'optim.eps': 0,
-  'optim.micro_batches': 1,
-  'eval.every': 1,
-  'eval.images': 1,
-  'log.every': 1,
+AT_LEAST = {  # low -> the numbers that are not below it
+  0: 'seed model.init_std model.num_features model.num_objects optim.lr optim.warmup optim.clip optim.decay optim.eps',
+  1: 'data.images model.width model.heads model.mlp pixels.patch pixels.regions optim.steps optim.micro_batches '
+  'eval.every eval.images log.every',
 }
+AT_MOST = {'seed': 2**32 - 2}  # one more is a seed too, of 32 bits
+GIVEN = ('num_answers', 'vocab', 'positions', 'parent', 'name')  # fields of a model that no config.model sets
 SIZES = ('schedule', 'width', 'heads', 'mlp', 'init_std', 'scan')  # of config.model: a checkpoint has its own
 SHARES = ('model.dropout', 'model.attention_dropout', 'optim.b2')  # from 0 to below 1
 
 
 def check(config: Mapping) -> None:
-  """Raises UserError that names a number of a config that makes no sense, before anything is made or written."""
+  """Raises UserError that names what a config lacks, or a number of it that makes no sense, before anything is made."""
   flat = flatten(config)
-  for least, low in AT_LEAST.items():
-    for key in (key for key in flat if key == least or key.startswith(f'{least}.')):  # one number, or one a stream
-      if flat[key] < low:
+  lacks = [key for key in flatten(complete.get_config().to_dict()) if key not in flat and not key.startswith('model.')]
+  lacks += [] if any(key.startswith('model.') for key in flat) else ['model']
+  if lacks:
+    raise UserError(
+      f'config: lacks {", ".join(lacks)}; expected the keys of configs/lxmert.py, `model` as its model has'
+    )
+  for low, names in AT_LEAST.items():
+    for key in (key for name in names.split() for key in flat if key == name or key.startswith(f'{name}.')):
+      if flat[key] < low:  # one number, or one a stream
         raise UserError(f'--config.{key}: found {flat[key]}, expected at least {low}')
+  for key, high in AT_MOST.items():
+    if flat[key] > high:
+      raise UserError(f'--config.{key}: found {flat[key]}, expected at most {high}')
   for key in SHARES:
-    if not 0 <= flat[key] < 1:
+    if key in flat and not 0 <= flat[key] < 1:
       raise UserError(f'--config.{key}: found {flat[key]}, expected 0 to below 1')
 
 
@@ -179,6 +175,8 @@ def pixels(
       )
     return Detector(regions)
   if kind == 'grid':
+    if min(channels, default=0) < 1:
+      raise UserError(f'pixels.channels: found {tuple(channels)}, expected a number from 1 for each convolution')
     return ConvGrid(tuple(channels))
   return Patches(patch) if kind == 'patches' else None
 
@@ -228,10 +226,34 @@ def evaluate(
 
 def build(kind: type, c: Any, pretrained: str = '') -> tuple[Task, Answering, Mapping | None]:
   """The task and the model of a config, and the variables of a checkpoint's folder, where one is given."""
-  eyes = pixels(**c.pixels, data=c.data)
+  eyes = pixels(c.pixels.kind, c.pixels.channels, c.pixels.patch, c.pixels.regions, c.data)
+  fits(kind, c.model.to_dict(), c.data.setting)
   task = prepare(c.data.name, c.data.setting, c.data.dir, pretrained)
   model, loaded = encoder(kind, freeze(c.model.to_dict()), task, pretrained)  # frozen: a number a stream must hash
   return task, Answering(model, eyes, c.place, c.blind), loaded
+
+
+def fits(kind: type, arguments: Mapping, setting: str) -> None:
+  """Raises UserError where a config's `model` is that of another class, or its sizes are not those of the data."""
+  known = {field.name for field in dataclasses.fields(kind)} - set(GIVEN)
+  unknown = sorted(set(arguments) - known)
+  if unknown:
+    own = f'configs/{kind.__name__.lower()}.py'
+    raise UserError(
+      f'config.model: found {", ".join(unknown)}, which {kind.__name__} has not; expected {own} or its like'
+    )
+  if setting != 'statements' or not arguments.get('pretrain'):
+    return
+  sizes = {  # of the regions and labels of data.encode
+    'num_features': 3 * (2 * sort_of_clevr.HALF + 1) ** 2,
+    'num_objects': len(sort_of_clevr.COLORS) * len(sort_of_clevr.SHAPES),
+  }
+  for key, size in sizes.items():
+    found = arguments.get(key, getattr(kind, key, 0))
+    if found not in (0, size):
+      raise UserError(
+        f'--config.model.{key}: found {found}, expected {size}, which the data have, or 0 for no such task'
+      )
 
 
 def encoder(kind: type, arguments: Mapping, task: Task, pretrained: str) -> tuple[nn.Module, Mapping | None]:

@@ -13,19 +13,21 @@ the disk, 130 Ctrl-C, 143 ended by SIGTERM after saving.
 
 import argparse
 import ast
+import contextlib
 import math
 import pathlib
 import runpy
 import signal
 import sys
+import traceback
 import types
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 import ml_collections
 
 from mmjax.errors import RunError, UserError, nearest
-from mmjax.workdir import flatten
+from mmjax.workdir import expanded, flatten
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MODES = ('train', 'eval', 'predict')
@@ -127,12 +129,15 @@ def parse(
 
 
 def load_config(spec: str) -> ml_collections.ConfigDict:
-  """spec: 'FILE' or 'FILE:VARIANT'. Returns the ConfigDict. Raises UserError: no such file, variant, get_config."""
+  """spec: 'FILE' or 'FILE:VARIANT'. Returns the ConfigDict. Raises UserError: no such file, variant, get_config, and
+  what the file itself raises.
+  """
   path, colon, variant = spec.partition(':')
   module = _config_module(path)
   if colon and variant not in module['VARIANTS']:
     raise UserError(f'unknown variant {variant!r} of {path}{nearest(variant, module["VARIANTS"])}')
-  values = module['get_config'](variant) if colon else module['get_config']()
+  with _raised_in(path):
+    values = module['get_config'](variant) if colon else module['get_config']()
   if not isinstance(values, ml_collections.ConfigDict):
     raise UserError(f'{path}: get_config returned a {type(values).__name__}, expected an ml_collections.ConfigDict')
   return values
@@ -206,20 +211,37 @@ def _split(argv: Sequence[str], known: Iterable[str]) -> dict[str, str]:
   return given
 
 
+def _found(name: str) -> pathlib.Path:
+  """Where a config file lies: in the current folder, else in ROOT."""
+  path = pathlib.Path(expanded('config file', name))
+  return path if path.is_absolute() or path.exists() else ROOT / path
+
+
+@contextlib.contextmanager
+def _raised_in(name: str) -> Iterator[None]:
+  """Whatever a config file raises is a UserError that names its line; a UserError stays as it is."""
+  try:
+    yield
+  except UserError:
+    raise
+  except Exception as error:
+    path = str(_found(name))
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+    words = f'{type(error).__name__}: {error}'
+    if isinstance(error, SyntaxError) and error.filename == path:
+      lines, words = [error.lineno], error.msg
+    where = f', line {lines[-1]}' if lines and lines[-1] else ''
+    raise UserError(f'config file {name}{where}: {" ".join(words.split())}') from error
+
+
 def _config_module(name: str) -> dict[str, Any]:
   """The names of a config file as a dict."""
-  path = pathlib.Path(name).expanduser()
-  if not path.is_absolute() and not path.exists():
-    path = ROOT / path
+  path = _found(name)
   if not path.is_file():
     others = [other.name for other in path.parent.glob('*.py')]
     raise UserError(f'config file {name!r} not found, neither here nor in {ROOT}{nearest(path.name, others)}')
-  try:
+  with _raised_in(name):
     module = runpy.run_path(str(path))
-  except SyntaxError as error:
-    raise UserError(f'config file {name}, line {error.lineno}: {error.msg}') from error
-  except (ImportError, NameError, AttributeError, TypeError, ValueError) as error:
-    raise UserError(f'config file {name}: {type(error).__name__}: {error}') from error
   if not callable(module.get('get_config')):
     raise UserError(f'config file {name} has no get_config(variant)')
   if not isinstance(module.get('VARIANTS'), dict):

@@ -19,6 +19,15 @@ FREE = ('log.', 'parallel.')  # keys that may change between the parts of one ru
 _locks: dict[pathlib.Path, int] = {}  # file descriptors, open for as long as this process lives
 
 
+def expanded(what: str, path: str | os.PathLike) -> str:
+  """path with a leading ~ or ~user as that folder. Raises UserError, about `what`, where there is no such user."""
+  found = os.path.expanduser(path)
+  if found.startswith('~'):
+    user = found.split('/')[0]
+    raise UserError(f'{what} {found}: found no home folder for {user!r}; expected a user of this machine, or ./{found}')
+  return found
+
+
 @contextlib.contextmanager
 def naming(path: str | os.PathLike) -> Iterator[None]:
   """An OSError from within names this path; write() and flush() raise it without any."""
@@ -60,7 +69,7 @@ def making(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
   Raises UserError where there is a file of that name, or a folder that is not empty.
   """
-  path = pathlib.Path(path).expanduser().absolute()
+  path = pathlib.Path(expanded('folder', path)).absolute()
   if path.exists() and (not path.is_dir() or any(path.iterdir())):
     raise UserError(f'{path}: is there already, expected a new or an empty folder')
   path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,6 +82,29 @@ def making(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     shutil.rmtree(temporary, ignore_errors=True)
 
 
+def check_workdir(path: str | os.PathLike, config: Mapping[str, Any], *, fresh: bool = True) -> pathlib.Path:
+  """Raises, as `open_workdir` would, what is to be said of a folder before slow work begins. Makes and locks nothing.
+
+  Same arguments. Returns the absolute pathlib.Path.
+  """
+  if not str(path).strip():
+    raise UserError('the workdir is empty; give a folder')
+  path = pathlib.Path(expanded('workdir', path)).absolute()
+  if not fresh and not any(path.glob('checkpoints/[0-9]*')):
+    raise UserError(f'workdir {path} holds no checkpoint; expected the folder of a run that was trained')
+  with _about(path):
+    there = next(folder for folder in (path, *path.parents) if folder.exists())
+    if not there.is_dir():
+      raise UserError(f'workdir {path}: {there} is a file, not a folder')
+    if not os.access(there, os.W_OK | os.X_OK):
+      raise UserError(f'workdir {path}: {there} cannot be written to; expected a folder that can')
+    if (path / 'config.json').exists():
+      _changed(path / 'config.json', config)
+    elif there == path and any(file.name != '.lock' for file in path.iterdir()):
+      raise UserError(f'workdir {path} is a folder of something else; expected a new or an empty one, or that of a run')
+  return path
+
+
 def open_workdir(path: str | os.PathLike, config: Mapping[str, Any], *, fresh: bool = True) -> pathlib.Path:
   """Makes or reopens the folder of a run, and keeps every other process out of it while this one lives.
 
@@ -82,23 +114,25 @@ def open_workdir(path: str | os.PathLike, config: Mapping[str, Any], *, fresh: b
   The lock goes with the process, also after kill -9. Returns the absolute pathlib.Path.
   Raises UserError: no folder can be made or written there, none is there, another run uses it, or its config differs.
   """
-  if not str(path).strip():
-    raise UserError('the workdir is empty; give a folder')
-  path = pathlib.Path(path).expanduser().absolute()
-  if not fresh and not any(path.glob('checkpoints/[0-9]*')):
-    raise UserError(f'workdir {path} holds no checkpoint; expected the folder of a run that was trained')
-  try:
+  path = check_workdir(path, config, fresh=fresh)
+  with _about(path):
     path.mkdir(parents=True, exist_ok=True)
     path = path.resolve()
-    if not (path / 'config.json').exists() and any(file.name != '.lock' for file in path.iterdir()):
-      raise UserError(f'workdir {path} is a folder of something else; expected a new or an empty one, or that of a run')
     _lock(path)
-    _keep_config(path / 'config.json', config)
+    if _changed(path / 'config.json', config):  # asked again: until the lock, another run could begin here
+      write_atomic(path / 'config.json', _text(config))
+  return path
+
+
+@contextlib.contextmanager
+def _about(path: pathlib.Path) -> Iterator[None]:
+  """An OSError from within is a UserError about this workdir."""
+  try:
+    yield
   except FileExistsError as error:
     raise UserError(f'workdir {path} is a file, not a folder') from error
   except OSError as error:
     raise UserError(f'workdir {path}: {error.strerror or error}') from error
-  return path
 
 
 def flatten(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
@@ -139,16 +173,19 @@ def _forget_locks() -> None:
 os.register_at_fork(after_in_child=_forget_locks)
 
 
-def _keep_config(path: pathlib.Path, config: Mapping[str, Any]) -> None:
-  text = json.dumps(config, indent=2, sort_keys=True) + '\n'
+def _text(config: Mapping[str, Any]) -> str:
+  return json.dumps(config, indent=2, sort_keys=True) + '\n'
+
+
+def _changed(path: pathlib.Path, config: Mapping[str, Any]) -> bool:
+  """Whether config.json, at path, is to be written. Raises UserError where it is that of another run."""
   if not path.exists():
-    write_atomic(path, text)
-    return
+    return True
   try:
     old = json.loads(path.read_text())
   except ValueError as error:
     raise UserError(f'{path} is not readable as JSON ({error}); remove it, or take another workdir') from error
-  before, now = flatten(old), flatten(json.loads(text))  # through JSON on both sides: a tuple is a list there
+  before, now = flatten(old), flatten(json.loads(_text(config)))  # through JSON on both sides: a tuple is a list there
   differ = [key for key in sorted(before | now) if _shown(before, key) != _shown(now, key)]
   fixed = [key for key in differ if not key.startswith(FREE)]
   if fixed:
@@ -156,8 +193,7 @@ def _keep_config(path: pathlib.Path, config: Mapping[str, Any]) -> None:
     raise UserError(
       f'workdir {path.parent} belongs to another config: {changes}; go back to the old values, or take another workdir'
     )
-  if differ:
-    write_atomic(path, text)
+  return bool(differ)
 
 
 def _shown(flat: Mapping[str, Any], key: str) -> str:

@@ -6,7 +6,8 @@
 What stands behind '--' goes to python -m experiments.lxmert. `kill` runs the command once undisturbed (DIR/whole), then
 in DIR/killed until it ends, killing it at random moments after the first checkpoint, and compares the parameters'
 sha256. `flip` trains DIR/whole, then for each file of its newest checkpoint in turn flips the middle byte of a copy
-and restores: a checkpoint with a flipped byte must be named and passed over. Exit code 1 where anything is wrong.
+and restores: a checkpoint with a flipped byte must be named and passed over. Exit code 1 where anything is wrong, 2
+for a mistake of the command line or a DIR with one checkpoint only.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from experiments import lxmert, visual_questions
 from mmjax import cli, optim, train
 from mmjax.checkpoint import Checkpoints
 from mmjax.cli import ROOT
+from mmjax.errors import UserError
 from mmjax.models.lxmert import LXMERT
 
 
@@ -78,7 +80,13 @@ def kill(workdir: Path, more: list[str], kills: int, seed: int) -> bool:
 def flip(workdir: Path, more: list[str]) -> bool:
   if not (workdir / 'whole').exists():
     whole(workdir, more)
-  newest = good(workdir / 'whole')[-1]
+  steps = good(workdir / 'whole')
+  if len(steps) < 2:  # what has the flipped byte is passed over for the one before
+    raise UserError(
+      f'{workdir / "whole"}: found {len(steps)} good checkpoint{"" if len(steps) == 1 else "s"}, expected at least 2; '
+      'take another --workdir and a lower --config.eval.every'
+    )
+  newest = steps[-1]
   c, _ = cli.parse(['--workdir=unused', *more], config=lxmert.CONFIG, modes=('train',))
   task, model, _ = visual_questions.build(LXMERT, c)
   tx = optim.build(c.optim.name, lambda step: c.optim.lr, clip=c.optim.clip, decay=c.optim.decay)
@@ -117,4 +125,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-  main()
+  sys.exit(cli.exit_code(main))

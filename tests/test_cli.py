@@ -128,10 +128,18 @@ def test_the_config_is_locked(folder):
     (['--workdir=w', '--config=toy.py:tyni'], "unknown variant 'tyni' of toy.py; did you mean 'tiny'?"),
     (['--workdir=w', '--config=toy.py:'], "unknown variant '' of toy.py; choose from base, tiny"),
     (['--workdir=w', '--config=tyo.py'], "config file 'tyo.py' not found"),
+    (['--workdir=w', '--config=~nosuch/x.py'], "config file ~nosuch/x.py: found no home folder for '~nosuch'"),
     (['--workdir=w', '--config=empty.py'], 'empty.py has no get_config(variant)'),
     (['--workdir=w', '--config=novariants.py'], 'has no VARIANTS'),
     (['--workdir=w', '--config=dict.py'], 'returned a dict, expected an ml_collections.ConfigDict'),
     (['--workdir=w', '--config=syntax.py'], 'config file syntax.py, line 2: '),
+    (['--workdir=w', '--config=zero.py'], 'config file zero.py, line 2: ZeroDivisionError: division by zero'),
+    (['--workdir=w', '--config=lost.py'], "config file lost.py, line 3: KeyError: 'x'"),
+    (['--workdir=w', '--config=lost.py:a'], "config file lost.py, line 3: KeyError: 'x'"),
+    (['--workdir=w', '--config=far.py'], 'config file far.py, line 3: JSONDecodeError: '),
+    (['--workdir=w', '--config=long.py'], 'config file long.py, line 1: RuntimeError: one two'),
+    (['--workdir=w', '--config=few.py:a'], 'config file few.py: TypeError: get_config() takes 0'),
+    (['--workdir=w', '--config=ours.py'], 'lr is too high'),
     (['--workdir=w', '--config.optm.lr=1'], "unknown config key 'optm.lr'; did you mean 'optim.lr'?"),
     (['--workdir=w', '--config.lr=1'], "unknown config key 'lr'; did you mean 'optim.lr'?"),
     (['--workdir=w', '--config.model.widht=1'], "did you mean 'model.width'?"),
@@ -153,6 +161,12 @@ def test_mistakes_are_one_line(folder, argv, words):
   (folder / 'novariants.py').write_text('def get_config(variant=0): pass\n')
   (folder / 'dict.py').write_text('VARIANTS = {}\ndef get_config(): return {}\n')
   (folder / 'syntax.py').write_text('x = 1\ny = = 2\n')
+  (folder / 'zero.py').write_text('x = 1\ny = x / 0\n')
+  (folder / 'lost.py').write_text("VARIANTS = {'a': ''}\ndef get_config(variant='a'):\n  return {}['x']\n")
+  (folder / 'far.py').write_text("import json\nVARIANTS = {}\nx = json.loads('{')\n")
+  (folder / 'long.py').write_text(r"raise RuntimeError('one\ntwo')")
+  (folder / 'few.py').write_text("VARIANTS = {'a': ''}\ndef get_config(): pass\n")
+  (folder / 'ours.py').write_text("from mmjax.errors import UserError\nraise UserError('lr is too high')\n")
   with pytest.raises(UserError) as caught:
     parse(*argv)
   assert words in str(caught.value) and '\n' not in str(caught.value)

@@ -74,12 +74,36 @@ def test_places_where_no_folder_can_be(tmp_path):
     ('', 'empty'),
     (' ', 'empty'),
     (tmp_path / 'file', 'is a file'),
-    (tmp_path / 'file' / 'below', 'Not a directory'),
+    (tmp_path / 'file' / 'below', 'file is a file'),
     ('/proc/no/such', '/proc/no/such: '),
+    ('~nosuch/x', "workdir ~nosuch/x: found no home folder for '~nosuch'"),
   ]:
     with pytest.raises(UserError, match=words) as caught:
       workdir.open_workdir(path, CONFIG)
     one_line(caught)
+
+
+def test_a_check_says_what_opening_would_and_makes_nothing(tmp_path):
+  assert workdir.check_workdir(tmp_path / 'a' / 'b', CONFIG) == tmp_path / 'a' / 'b'
+  assert list(tmp_path.iterdir()) == []
+  run, foreign = tmp_path / 'run', tmp_path / 'foreign'
+  workdir.open_workdir(run, CONFIG)
+  foreign.mkdir()
+  (foreign / 'mine.txt').touch()
+  before = {file: file.read_bytes() for file in tmp_path.rglob('*') if file.is_file()}
+  workdir.check_workdir(run, changed(log={'every': 1}))
+  for path, config, fresh, words in [
+    (run, changed(optim={'lr': 1}), True, 'optim.lr was 0.001, now 1'),
+    (run, CONFIG, False, 'holds no checkpoint'),
+    (foreign, CONFIG, True, 'is a folder of something else'),
+    (foreign / 'mine.txt', CONFIG, True, 'is a file'),
+    ('', CONFIG, True, 'empty'),
+  ]:
+    for refuse in (workdir.check_workdir, workdir.open_workdir):
+      with pytest.raises(UserError, match=words) as caught:
+        refuse(path, config, fresh=fresh)
+      one_line(caught)
+  assert {file: file.read_bytes() for file in tmp_path.rglob('*') if file.is_file()} == before
 
 
 OPEN = """
@@ -95,7 +119,8 @@ def test_unwritable_folder():
   with tempfile.TemporaryDirectory() as folder:  # tmp_path lies in a folder that other users cannot enter
     os.chmod(folder, 0o555)
     child = subprocess.run([sys.executable, '-c', OPEN, folder], capture_output=True, text=True, cwd=ROOT)
-    assert child.stderr.endswith(f'UserError: workdir {os.path.realpath(folder)}: Permission denied\n')
+    line = f'workdir {folder}: {folder} cannot be written to; expected a folder that can'
+    assert child.stderr.endswith(f'UserError: {line}\n')
     assert os.listdir(folder) == []
 
 

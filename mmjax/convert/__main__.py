@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from mmjax import cli
-from mmjax.errors import RunError
+from mmjax.errors import RunError, UserError
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -32,7 +32,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     command.add_argument('path', type=Path)
     if out:
       command.add_argument('--out', type=Path, required=True, help='a new or an empty folder')
-    if name in ('info', 'import'):
+    if name != 'export':
       command.add_argument('--allow-pickle', action='store_true', help='read tensors out of a pickle too')
     if name == 'check':
       command.add_argument('--dump', type=Path, help='a safetensors file for everything that was computed')
@@ -44,8 +44,8 @@ def run(args: argparse.Namespace) -> None:
 
 
 def info(args: argparse.Namespace) -> None:
-  from mmjax.convert.load import read
-  from mmjax.convert.names import UNUSED, count, flatten
+  from mmjax.convert.load import once, read
+  from mmjax.convert.names import UNUSED, count, flatten, misfits, refuse
 
   plan, tensors = read(args.path, args.allow_pickle)
   expected = plan.shapes()
@@ -59,10 +59,15 @@ def info(args: argparse.Namespace) -> None:
     part = f' (part {row.part[0] + 1} of {row.part[1]})' if row.part[1] > 1 else ''
     more = f' ... {row.theirs[-1]}' if len(row.theirs) > 1 else ''
     print(f'{row.path:{width}}  {shape:22}  {row.theirs[0]}{more}{part}')
-  for name in sorted(set(plan.buffers) & set(tensors)):
+  ignored = sorted(set(plan.buffers) & set(tensors))
+  for name in ignored:
     print(f'{name}: ignored, made anew')
-  for second, first in plan.tied.items():
-    print(f'{second}: a second name of {first}, where it is there')
+  second = {name: first for name, first in plan.tied.items() if name in tensors}
+  for name, first in second.items():
+    print(f'{name}: a second name of {first}')
+  refuse(misfits(plan.rows, once(plan, tensors), expected, plan.buffers))
+  mapped = len(tensors) - len(ignored) - len(second)
+  print(f'{mapped} tensors mapped, {len(second)} second names, {len(ignored)} ignored, 0 missing, 0 left over')
 
 
 def import_(args: argparse.Namespace) -> None:
@@ -87,7 +92,9 @@ def check(args: argparse.Namespace) -> None:
   from mmjax.convert.tensors import FILE, Tensors, write_tensors
 
   name = args.path.resolve().name
-  found = check.compute(args.path)
+  if args.dump and args.dump.exists():
+    raise UserError(f'--dump={args.dump}: is there already, expected a new file')
+  found = check.compute(args.path, args.allow_pickle)
   if args.dump:
     write_tensors(args.dump, {key: (a.dtype, a.shape) for key, a in found.items()}, found.values())
     print(f'{len(found)} outputs: written to {args.dump}')
@@ -96,6 +103,8 @@ def check(args: argparse.Namespace) -> None:
     print(f'{name}: {len(found)} outputs computed; there is no {stored.name} to compare them with')
     return
   wanted = Tensors([stored])
+  if not wanted:
+    raise UserError(f'{stored}: holds no outputs, expected at least one')
   failed = 0
   for output, error in check.errors(found, wanted).items():
     most = check.tolerance(name, output)

@@ -1,6 +1,10 @@
-"""BERT's checkpoints: HuggingFace's BertModel and BertForPreTraining."""
+"""BERT's checkpoints: HuggingFace's BertModel and BertForPreTraining.
+
+BertForMaskedLM too, where both heads of pre-training are there, as in the published bert-base-uncased.
+"""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from mmjax.convert.models import example
 from mmjax.convert.names import Row, below, bert_embed, bert_layer, dense, layers, word_scores
@@ -16,14 +20,21 @@ from mmjax.convert.plan import (
   number,
   position_ids,
 )
+from mmjax.errors import UserError
 from mmjax.fusion.layers import ENTRY
 from mmjax.models.bert import BERT
 
-CLASSES = ('BertModel', 'BertForPreTraining')
+CLASSES = ('BertModel', 'BertForPreTraining', 'BertForMaskedLM')
+FIXED = {'is_decoder': False, 'add_cross_attention': False, 'position_embedding_type': 'absolute'}
 
 
 def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
-  pretrain = kind == 'BertForPreTraining'
+  for key, value in FIXED.items():
+    if config.get(key, value) != value:
+      raise UserError(f'config.json: {key} {config[key]!r}, expected {value!r}')
+  if kind == 'BertForMaskedLM' and 'cls.seq_relationship.weight' not in shapes:
+    raise UserError('a BertForMaskedLM without cls.seq_relationship, expected both heads of pre-training')
+  pretrain = kind != 'BertModel'
   prefix = 'bert' if pretrain else ''
   model = BERT(
     vocab=number(config, 'vocab_size'),
@@ -44,7 +55,14 @@ def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
   tied = {'cls.predictions.decoder.weight': below(prefix, 'embeddings.word_embeddings.weight'),
           'cls.predictions.decoder.bias': 'cls.predictions.bias'} if pretrain else {}  # fmt: skip
   buffers = position_ids(below(prefix, 'embeddings.position_ids'), model.positions)
-  return Plan(config, model, rows(model, prefix), example(model), outputs, tied, buffers)
+  found = rows(model, prefix)
+  if any(name.endswith('LayerNorm.gamma') for name in shapes):  # as the first releases name norms
+    found = [replace(row, theirs=tuple(map(_early, row.theirs))) for row in found]
+  return Plan(config, model, found, example(model), outputs, tied, buffers)
+
+
+def _early(name: str) -> str:
+  return name.replace('LayerNorm.weight', 'LayerNorm.gamma').replace('LayerNorm.bias', 'LayerNorm.beta')
 
 
 def rows(model: BERT, prefix: str) -> list[Row]:

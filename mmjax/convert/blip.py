@@ -39,7 +39,7 @@ from mmjax.models.blip import BLIP, Text, writer
 from mmjax.models.vit import ViT
 
 CLASSES = ('BlipForConditionalGeneration', 'BlipForQuestionAnswering', 'BlipForImageTextRetrieval')
-SMOOTHING = 0.1  # of the labels of words, in the authors' code and HuggingFace's
+SMOOTHING = 0.1  # of the labels of words, in the authors' code; HuggingFace's config has its own
 
 
 def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
@@ -213,13 +213,15 @@ def outputs(plan: Plan, variables: Mapping, given: Arrays) -> Arrays:
   if model.out:
     return _matched(plan, variables, called, out, found)
   if model.encoder:
-    found |= {'answer_greedy_sequences': _answers(plan, variables, out, given)}
+    found |= _answers(plan, variables, out, given)
   else:
-    found |= _written(plan, variables, out, maps['decoder'], states['decoder'], given)
+    found |= _inside(out, maps['decoder'], states['decoder'], 'image' in given)
+    found |= _written(plan, variables, out, given)
 
   def loss(run):
     following = given['labels'][:, 1:]
-    losses = _smoothed(run(*called)['words'][:, :-1], following)
+    smoothing = SMOOTHING if 'image' in given else number(plan.config['text_config'], 'label_smoothing', 0.0)
+    losses = _smoothed(run(*called)['words'][:, :-1], following, smoothing)
     return losses.sum() / (following >= 0).sum(), {}
 
   if 'labels' in given:
@@ -231,8 +233,8 @@ def outputs(plan: Plan, variables: Mapping, given: Arrays) -> Arrays:
 def _matched(plan: Plan, variables: Mapping, called: tuple, out: Arrays, seen: Arrays) -> Arrays:
   """Retrieval: cosines and matching, and the gradients of a loss of no paper, the authors' cases'."""
   itc, rows = out['image'] @ out['text'].T, np.arange(len(out['text']))
-  found = {f'{head}.{name}': value for name, value in seen.items() for head in ('itm', 'itc')}
-  found |= {'itm.itm_score': out['matched'], 'itm.question_embeds': out['t']}
+  found = seen | {'itm_score': out['matched'], 'question_embeds': out['t']}
+  found = found | {f'{head}.{name}': value for name, value in found.items() for head in ('itm', 'itc')}
   found |= {'itc.itm_score': itc, 'itc.question_embeds': out['alone']}
   found |= {'itm': out['matched'], 'itc': itc, 'multimodal_last': out['t'], 'text_last': out['alone']}
 
@@ -243,48 +245,54 @@ def _matched(plan: Plan, variables: Mapping, called: tuple, out: Arrays, seen: A
   return found | learnt(plan, variables, loss)
 
 
-def _smoothed(scores: jax.Array, labels: np.ndarray) -> jax.Array:
+def _smoothed(scores: jax.Array, labels: np.ndarray, smoothing: float) -> jax.Array:
   """Cross-entropy [B,L] of scores [B,L,V] against smoothed labels [B,L]; 0 for negative ones."""
-  wanted = optax.smooth_labels(jax.nn.one_hot(labels, scores.shape[-1]), SMOOTHING)
+  wanted = optax.smooth_labels(jax.nn.one_hot(labels, scores.shape[-1]), smoothing)
   return optax.softmax_cross_entropy(scores, wanted) * (labels >= 0)
 
 
-def _answers(plan: Plan, variables: Mapping, out: Arrays, given: Arrays) -> jax.Array:
+def _answers(plan: Plan, variables: Mapping, out: Arrays, given: Arrays) -> Arrays:
   """What the peer writes: from the first word of its answers to the end token."""
-  words = plan.config['text_config']
   length = wanted(given, 'answer_greedy_sequences', 1, 8)
+  if not length:
+    return {}
+  words = plan.config['text_config']
   first = jnp.full((len(out['t']), 1), words['bos_token_id'])
   step = writer(plan.model, variables, out['t'], None, length)
-  return generate.greedy(step, first, length=length, end=words['sep_token_id'], pad=words['pad_token_id'])
+  ends = {'end': words['sep_token_id'], 'pad': words['pad_token_id']}
+  return {'answer_greedy_sequences': generate.greedy(step, first, length=length, **ends)}
 
 
-def _written(plan: Plan, variables: Mapping, out: Arrays, maps: Mapping, states: Mapping, given: Arrays) -> Arrays:
-  """The decoder's inside, and what it writes: after the first words of the text, less the last of them, and freely."""
+def _inside(out: Arrays, maps: Mapping, states: Mapping, authors: bool) -> Arrays:
+  """The decoder's states and attention maps. The authors' states are named without 'text.'."""
   states, maps = states['encoder'], maps['encoder']['group0']
   hidden = {f'hidden_states.{n}': h for n, h in enumerate([states[ENTRY]['t'], *states['group0']['t']])}
   found = {'logits': out['words']} | {f'text.{name}': h for name, h in hidden.items()} | {'text.logits': out['words']}
   found |= {f'text.attentions.{n}': m for n, m in enumerate(maps['sub0/t<t'])}
   found |= {f'text.cross_attentions.{n}': m for n, m in enumerate(maps['sub1/t<v'])}
-  if 'image' in given:
-    return found | hidden
+  return found | (hidden if authors else {})
+
+
+def _written(plan: Plan, variables: Mapping, out: Arrays, given: Arrays) -> Arrays:
+  """What the peer writes: after the first words of the text, less the last of them, and freely; likeliest and beams."""
+  prompts = wanted(given, 'greedy_prompt_ids', 1, 4)
+  if not prompts or 'image' in given:
+    return {}
   words = plan.config['text_config']
-  end, pad = words['sep_token_id'], words['pad_token_id']
-  prompt = given['input_ids'][:, : wanted(given, 'greedy_prompt_ids', 1, 4)]
-  given_first = jnp.asarray(prompt[:, :-1]).at[:, 0].set(words['bos_token_id'])
+  ends = {'end': words['sep_token_id'], 'pad': words['pad_token_id']}
+  prompt = given['input_ids'][:, :prompts]
+  begun = jnp.asarray(prompt[:, :-1]).at[:, 0].set(words['bos_token_id'])
+  found: Arrays = {'greedy_prompt_ids': prompt}
   for name, first, write in (
-    ('greedy_sequences', given_first, generate.greedy),
-    ('greedy_nopromt_sequences', given_first[:, :1], generate.greedy),
-    ('beam3_sequences', given_first, partial(generate.beam, beams=3)),
+    ('greedy_sequences', begun, generate.greedy),
+    ('greedy_nopromt_sequences', begun[:, :1], generate.greedy),
+    ('beam3_sequences', begun, partial(generate.beam, beams=3)),
   ):
-    length = wanted(given, name, 1, first.shape[1] + 8)
-    step = writer(plan.model, variables, out['v'], None, length)
-    found[name] = write(step, first, length=length, end=end, pad=pad)
-  written = found['greedy_sequences']
-  shown = lambda text: plan.model.apply(variables, text, text >= 0, out['v'], train=False, method='write')
-  scores = shown(written)[:, given_first.shape[1] - 1 : -1]
+    if length := wanted(given, name, 1, first.shape[1] + 8):
+      found[name] = write(writer(plan.model, variables, out['v'], None, length), first, length=length, **ends)
+  text = found['greedy_sequences']
+  every = plan.model.apply(variables, text, text >= 0, out['v'], train=False, method='write')
+  scores = every[:, begun.shape[1] - 1 : -1]
   best = jax.lax.top_k(scores, 2)[0]
-  return found | {
-    'greedy_prompt_ids': prompt,
-    'greedy_step_scores': scores,
-    'greedy_min_top2_margin': (best[..., 0] - best[..., 1]).min(),
-  }
+  margin = (best[..., 0] - best[..., 1]).min()
+  return found | {'greedy_step_scores': scores, 'greedy_min_top2_margin': margin}

@@ -9,20 +9,35 @@ import numpy as np
 from mmjax.convert.load import converted, read
 from mmjax.convert.plan import Arrays
 from mmjax.convert.tensors import Tensors, read_json
+from mmjax.errors import UserError
 
 MASKED = 1e30  # a score beyond this was masked
 
 
-def compute(folder: str | Path) -> Arrays:
-  """Everything that the family computes of a case's inputs, under the peer's names; float32, precision 'highest'."""
+def compute(folder: str | Path, allow_pickle: bool = False) -> Arrays:
+  """Everything that the family computes of a case's inputs, under the peer's names; float32, precision 'highest'.
+
+  Raises UserError for a folder that holds no case, and for inputs that the family does not read.
+  """
   folder = Path(folder)
-  plan, tensors = read(folder)
+  plan, tensors = read(folder, allow_pickle)
+  if not (folder / 'inputs.safetensors').is_file():
+    raise UserError(f'{folder}: no inputs.safetensors, expected a stored case')
   given: Arrays = {name: np.array(a) for name, a in Tensors([folder / 'inputs.safetensors']).items()}
   if (folder / 'case.json').is_file():
     given['outputs'] = {name: shape for name, (shape, _) in read_json(folder / 'case.json').get('outputs', {}).items()}
   with jax.default_matmul_precision('highest'):
     variables = converted(plan, tensors)
-    found = jax.jit(lambda variables: plan.outputs(plan, variables, given))(variables)
+    try:
+      found = jax.jit(lambda variables: plan.outputs(plan, variables, given))(variables)
+    except UserError:
+      raise
+    except KeyError as error:
+      raise UserError(f'{folder}: inputs.safetensors lacks {error}, found {", ".join(given)}') from error
+    except (TypeError, ValueError, IndexError) as error:  # shapes that do not go with one another
+      raise UserError(
+        f'{folder}: inputs.safetensors cannot be read by the model: {str(error).splitlines()[0]}'
+      ) from error
   return {name: np.asarray(value) for name, value in found.items()}
 
 
@@ -36,10 +51,18 @@ def errors(found: Arrays, wanted: Mapping[str, np.ndarray]) -> dict[str, float |
     elif not np.issubdtype(theirs.dtype, np.floating):
       result[name] = float((ours != theirs).any())
     else:
-      keep = np.abs(theirs) < MASKED
-      largest = np.abs(theirs[keep]).max(initial=0)
-      result[name] = float(np.abs(ours - theirs)[keep].max(initial=0) / (largest or 1))
+      result[name] = _error(ours.astype(np.float64), theirs.astype(np.float64))
   return result
+
+
+def _error(ours: np.ndarray, theirs: np.ndarray) -> float:
+  """Where theirs is masked, ours must be too; where nothing else is left, or anything is no number: infinity."""
+  masked = np.abs(theirs) >= MASKED
+  if np.isnan(theirs).any() or (np.abs(ours[masked]) < MASKED).any() or not np.isfinite(ours[~masked]).all():
+    return np.inf
+  if masked.all():
+    return 0.0 if not theirs.size else np.inf
+  return float(np.abs(ours - theirs)[~masked].max() / (np.abs(theirs[~masked]).max() or 1))
 
 
 def tolerance(case: str, name: str) -> float:

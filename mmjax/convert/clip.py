@@ -1,6 +1,7 @@
 """CLIP's checkpoints: HuggingFace's CLIPModel and its towers, and OpenAI's (ViT and ResNet)."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -52,6 +53,10 @@ def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
     buffers |= position_ids(f'{names[part]}.embeddings.position_ids', tables[part](module))
   rows = [row.below(part if whole else '', '') for part, module in parts.items() for row in _tower(part, module)]
   rows += vector('log_scale', 'logit_scale') if whole else []
+  if {'embeddings.token_embedding.weight', 'embeddings.class_embedding'} & set(shapes):  # a bare tower of late releases
+    bare = lambda name: name.removeprefix('text_model.').removeprefix('vision_model.')
+    rows = [replace(row, theirs=tuple(map(bare, row.theirs))) for row in rows]
+    buffers = {bare(name): value for name, value in buffers.items()}
   return Plan(config, model, rows, example(model, channels), outputs, {}, buffers)
 
 

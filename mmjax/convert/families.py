@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from mmjax.convert import (
   bert,
@@ -36,24 +37,65 @@ class Kind:
     )
 
 
+WORDS, QUERY = 'embeddings.word_embeddings.weight', 'encoder.layer.0.attention.self.query.weight'
+CROSS, SEEN = 'encoder.x_layers.0.visual_attention.att.query.weight', 'embeddings.visual_projection.weight'
+PIXELS = 'vision_model.embeddings.class_embedding'
+MARKS = {  # of HuggingFace's classes; those that have none are told by config.json alone: their tensors are alike
+  'BertModel': (WORDS, QUERY, f'!{SEEN}', f'!{CROSS}'),
+  'BertForPreTraining': (
+    f'bert.{WORDS}',
+    'cls.seq_relationship.weight',
+    'bert.pooler.dense.weight',
+    '!bert.encoder.c_layer.0.biattention.query1.weight',
+    '!bert.encoder.visn_fc.visn_fc.weight',
+    '!bert.embeddings.token_type_embeddings_visual.weight',
+  ),
+  'GPT2Model': ('wte.weight', 'h.0.ln_1.bias'),
+  'GPT2LMHeadModel': ('transformer.wte.weight', 'transformer.h.0.ln_1.bias'),
+  'ImageGPTForCausalImageModeling': ('transformer.wte.weight', 'lm_head.weight', '!transformer.h.0.ln_1.bias'),
+  'ViTModel': ('embeddings.cls_token', 'encoder.layer.0.attention.attention.query.weight'),
+  'ViTForImageClassification': ('vit.embeddings.cls_token', 'classifier.weight'),
+  'ViltModel': ('embeddings.text_embeddings.word_embeddings.weight',),
+  'ViltForMaskedLM': ('vilt.embeddings.cls_token', 'mlm_score.bias'),
+  'ViltForImageAndTextRetrieval': ('vilt.embeddings.cls_token', 'rank_output.weight'),
+  'LxmertModel': (CROSS,),
+  'LxmertForQuestionAnswering': (f'lxmert.{CROSS}', '!cls.predictions.bias'),
+  'LxmertForPreTraining': (f'lxmert.{CROSS}', 'cls.predictions.bias'),
+  'VisualBertModel': (SEEN,),
+  'VisualBertForPreTraining': (f'visual_bert.{SEEN}', 'cls.seq_relationship.weight'),
+  'VisualBertForRegionToPhraseAlignment': (f'visual_bert.{SEEN}', 'attention.query.weight'),
+  'CLIPModel': ('logit_scale', PIXELS, 'text_model.embeddings.token_embedding.weight'),
+  'BlipForConditionalGeneration': (PIXELS, 'text_decoder.cls.predictions.bias', '!text_encoder.' + WORDS),
+  'BlipForQuestionAnswering': (PIXELS, 'text_decoder.cls.predictions.bias', 'text_encoder.' + WORDS),
+  'BlipForImageTextRetrieval': (PIXELS, 'itm_head.weight'),
+  'FlavaImageCodebook': ('blocks.input.weight',),
+}
+
+
+def _classes(family: Any) -> dict[str, Kind]:
+  """The classes of HuggingFace's that a family's file reads."""
+  return {name: Kind(family.plan, MARKS.get(name, ())) for name in family.CLASSES}
+
+
 KINDS = {
-  **{name: Kind(bert.plan) for name in bert.CLASSES},
-  **{name: Kind(blip.plan) for name in blip.CLASSES},
+  **_classes(bert),
+  **_classes(gpt),
+  **_classes(imagegpt),
+  **_classes(vit),
+  **_classes(vilt),
+  **_classes(lxmert),
+  **_classes(visualbert),
+  **_classes(clip),
+  **_classes(blip),
+  **{name: Kind(dvae.plan_released, MARKS[name]) for name in dvae.CLASSES},
+  # the authors' code
   'BLIP_Decoder': Kind(blip.plan_authors, ('visual_encoder.cls_token', 'text_decoder.cls.predictions.bias')),
   'BLIP_ITM': Kind(blip.plan_authors, ('visual_encoder.cls_token', 'itm_head.weight')),
   'DALLE': Kind(dalle.plan, ('text_emb.weight', 'image_emb.weight', 'vae.codebook.weight')),
   'DiscreteVAE': Kind(dvae.plan, ('codebook.weight', 'encoder.0.0.weight')),
   'DALL-E dVAE': Kind(dvae.plan_released, ('encoder.blocks.input.w',)),
   'DALL-E dVAE half': Kind(dvae.plan_released, ('blocks.input.w',)),
-  **{name: Kind(dvae.plan_released) for name in dvae.CLASSES},
-  **{name: Kind(imagegpt.plan) for name in imagegpt.CLASSES},
-  **{name: Kind(gpt.plan) for name in gpt.CLASSES},
-  **{name: Kind(clip.plan) for name in clip.CLASSES},
   'CLIP': Kind(clip.plan_openai, ('token_embedding.weight', 'visual.conv1.weight')),
-  **{name: Kind(vit.plan) for name in vit.CLASSES},
-  **{name: Kind(vilt.plan) for name in vilt.CLASSES},
-  **{name: Kind(lxmert.plan) for name in lxmert.CLASSES},
-  **{name: Kind(visualbert.plan) for name in visualbert.CLASSES},
   'BertForMultiModalPreTraining': Kind(vilbert.plan, ('bert.encoder.c_layer.0.biattention.query1.weight',)),
   **{
     name: Kind(uniter.plan, ('uniter.img_embeddings.img_linear.weight', head)) for name, head in uniter.CLASSES.items()
@@ -80,7 +122,7 @@ def plan(config: Config, shapes: Shapes, where: str) -> Plan:
   classes = config.get('architectures')
   if classes is not None:
     kind = classes[0] if isinstance(classes, list) and classes else classes
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
       raise UserError(f'{where}: found class {kind!r}, expected one of {", ".join(KINDS)}{nearest(kind, KINDS)}')
   else:
     found = [name for name, kind in KINDS.items() if kind.known_by(shapes)]
@@ -88,6 +130,13 @@ def plan(config: Config, shapes: Shapes, where: str) -> Plan:
       raise UserError(f'{where}: config.json names no class (architectures) and the tensors are of no known family')
     kind = found[0]
   try:
-    return KINDS[kind].plan(config, shapes, kind)
+    made = KINDS[kind].plan(config, shapes, kind)
+    made.shapes()  # sizes that do not fit one another show here
+    return made
   except UserError as error:
     raise UserError(f'{where}: {error}') from error
+  except (TypeError, ValueError, KeyError, IndexError, AttributeError, ArithmeticError) as error:
+    said = str(error).splitlines()[0] if str(error) else ''
+    raise UserError(
+      f'{where}: config.json and the tensors describe no {kind} ({type(error).__name__}: {said})'
+    ) from error

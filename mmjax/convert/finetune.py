@@ -10,8 +10,10 @@ from mmjax.convert.names import flatten
 from mmjax.encoders.image import bicubic
 from mmjax.errors import UserError
 
-ENDS = ('answer_score', 'regions/feature', 'embed/region')  # replaced where sizes differ: answers, features of a region
-GRID = 'patches/position'  # learnt positions of an image's patches behind one token
+# replaced where sizes differ: scores of answers and of what is to be predicted, and what reads a region's feature
+ENDS = ('answer_score', 'feature_score', 'object_score', 'attribute_score', 'regions/feature', 'regions/masked',
+        'embed/region')  # fmt: skip
+GRIDS = ('patches/position', 'pool/position')  # learnt positions of an image's patches behind one token
 
 
 def begin(fresh: Mapping, loaded: Mapping) -> tuple[dict, list[str]]:
@@ -28,14 +30,14 @@ def begin(fresh: Mapping, loaded: Mapping) -> tuple[dict, list[str]]:
     there = theirs.get(path)
     if there is not None and there.shape == value.shape:
       found[path] = np.asarray(there)
-    elif there is not None and path.endswith(GRID):
+    elif there is not None and path.endswith(GRIDS):
       found[path] = _resized(there, value.shape)
       anew.add(f'{path}: {len(there) - 1} patches there, {len(value) - 1} here, resized')
-    elif (there is not None and any(f'/{end}/' in path for end in ENDS)) or _module(path) not in begun:
+    elif (there is not None and any(f'/{end}/' in f'{path}/' for end in ENDS)) or _module(path) not in begun:
       found[path] = np.asarray(value)
       if there is None:
         anew.add(f'{_module(path)}: not there, begins anew')
-      elif path.endswith('/kernel'):
+      elif not path.endswith('/bias'):
         sizes = f'{" x ".join(map(str, there.shape))} there, {" x ".join(map(str, value.shape))} here'
         anew.add(f'{_layer(path)}: {sizes}, begins anew')
     else:
@@ -53,8 +55,8 @@ def _module(path: str) -> str:
 
 
 def _layer(path: str) -> str:
-  """A parameter's path without its collection and its own name."""
-  return '/'.join(path.split('/')[1:-1])
+  """A parameter's path without its collection, and without the name that a layer's kernel has."""
+  return path.partition('/')[2].removesuffix('/kernel')
 
 
 def _resized(table: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

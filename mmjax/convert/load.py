@@ -85,19 +85,34 @@ def converted(plan: Plan, tensors: Tensors, seen: Seen = lambda size: None) -> d
 
   Raises UserError for tensors that do not fit (see `from_theirs`), and where two names of one tensor hold two.
   """
+  return from_theirs(plan.rows, once(plan, tensors), plan.shapes(), plan.buffers, seen)
+
+
+def once(plan: Plan, tensors: Tensors) -> dict[str, np.ndarray]:
+  """The tensors without second names. Raises UserError where two names of one tensor hold two."""
   first = dict(tensors)
   for second, name in plan.tied.items():
     if second in first:
       tensor = first.pop(second)
       if not np.array_equal(first.setdefault(name, tensor), tensor):
         raise UserError(f'{second} differs from {name}, expected one tensor under two names')
-  return from_theirs(plan.rows, first, plan.shapes(), plan.buffers, seen)
+  return first
 
 
-def save(model: nn.Module, variables: Mapping, folder: str | Path) -> None:
-  """Writes (model, variables) in our own format. The folder must be new or empty; it appears whole or not at all."""
+def save(model: nn.Module, variables: Mapping, folder: str | Path, like: str | Path | None = None) -> None:
+  """Writes (model, variables) in our own format. The folder must be new or empty; it appears whole or not at all.
+
+  like: the folder that `import_` made of a published checkpoint of this very model; what is written can then be
+  exported under the same names, as after fine-tuning. Raises UserError for one of another model.
+  """
+  source = None
+  if like:
+    config = read_json(Path(like) / 'config.json')
+    source = config.get('source')
+    if not source or models.built(config, str(like)) != model:
+      raise UserError(f'{like}: expected a folder that "import" has made of this {type(model).__name__}')
   with making(folder) as made:
-    _write_ours(made, model, variables, None)
+    _write_ours(made, model, variables, source)
 
 
 def import_(path: str | Path, folder: str | Path, allow_pickle: bool = False, seen: Seen = lambda size: None) -> Plan:
@@ -112,7 +127,10 @@ def import_(path: str | Path, folder: str | Path, allow_pickle: bool = False, se
   with making(folder) as made:
     _write_ours(made, plan.model, variables, source)
     if words.is_file():
-      write_atomic(made / words.name, words.read_text())
+      try:
+        write_atomic(made / words.name, words.read_text())
+      except UnicodeDecodeError as error:
+        raise UserError(f'{words}: {error}, expected UTF-8') from error
   return plan
 
 
@@ -123,18 +141,30 @@ def export(path: str | Path, folder: str | Path, seen: Seen = lambda size: None)
   if config.get('format') != FORMAT or not config.get('source'):
     raise UserError(f'{ours}: expected a folder that "import" has made, which knows the names to go back to')
   source = config['source']
-  plan = families.plan(source['config'], {name: tuple(s) for name, (s, _) in source['tensors'].items()}, str(ours))
+  try:
+    plan = families.plan(source['config'], {name: tuple(s) for name, (s, _) in source['tensors'].items()}, str(ours))
+    dtypes = {name: np.dtype(DTYPES[dtype]) for name, (_, dtype) in source['tensors'].items()}
+  except UserError:
+    raise
+  except (TypeError, ValueError, KeyError, AttributeError) as error:
+    raise UserError(f'{ours}/config.json: "source" is damaged ({type(error).__name__}: {error})') from error
   model, variables = load(ours, seen=seen)
   if model != plan.model:
     raise UserError(f'{ours}: its model is not that of its source, expected them equal')
   first = {name: plan.tied.get(name, name) for name in source['tensors']}
   shapes = shapes_there(plan.rows, variables) | {name: a.shape for name, a in plan.buffers.items()}
+  unused = {row.theirs[0] for row in plan.rows if row.collection == UNUSED}
   for row in plan.rows:
     if row.collection == UNUSED:
       shapes[row.theirs[0]] = tuple(flatten(variables)[row.path].shape)
   names = list(source['tensors'])
+  wrong = sorted(set(shapes_there(plan.rows, variables)) ^ (set(first.values()) - set(plan.buffers)))
+  wrong += [name for name in names if name not in plan.buffers and not jnp.issubdtype(dtypes[name], jnp.floating)]
+  wrong = [name for name in wrong if name not in unused]
+  if wrong:
+    raise UserError(f'{ours}/config.json: "source" is damaged: {", ".join(wrong)}')
   # a tensor that has only its second name in the file is known here by its first
-  specs = {name: (np.dtype(DTYPES[source['tensors'][name][1]]), shapes[first[name]]) for name in names}
+  specs = {name: (dtypes[name], shapes[first[name]]) for name in names}
 
   def parts() -> Iterable[np.ndarray]:
     for name in names:

@@ -81,8 +81,10 @@ def variables_of(model: nn.Module, given: tuple) -> Mapping:
 
 
 def described(value: Any) -> Any:
-  """A model (or what one is made of) as JSON."""
+  """A model (or what one is made of) as JSON. Raises UserError for a model that could not be read again."""
   if isinstance(value, nn.Module):
+    if type(value).__name__ not in MODELS:
+      raise UserError(f'{type(value).__name__}: expected one of {", ".join(MODELS)}')
     own = {f.name: getattr(value, f.name) for f in fields(value) if f.name not in ('parent', 'name')}
     return {'model': type(value).__name__, 'arguments': {name: described(v) for name, v in own.items()}}
   return dict(value) if isinstance(value, Mapping) else value
@@ -91,7 +93,7 @@ def described(value: Any) -> Any:
 def built(value: Any, where: str) -> nn.Module:
   """The model that was described. Raises UserError that names what is unknown."""
   name, given = value.get('model'), value.get('arguments')
-  if name not in MODELS or not isinstance(given, dict):
+  if not isinstance(name, str) or name not in MODELS or not isinstance(given, dict):
     raise UserError(f'{where}: found model {name!r}, expected one of {", ".join(MODELS)}{nearest(name, MODELS)}')
   known = {f.name for f in fields(MODELS[name])} - {'parent', 'name'}
   for key in given:

@@ -159,6 +159,29 @@ def from_theirs(
   returned, memory holds one tensor at a time. seen is told of the bytes of each tensor when it is done.
   """
   rows, flat = list(rows), flatten(expected)
+  refuse(misfits(rows, tensors, expected, ignored))
+  faults = []
+  variables = {}
+  for row in rows:
+    if row.collection == UNUSED:
+      variables[row.path] = np.array(tensors[row.theirs[0]])
+      continue
+    value = np.empty(flat[row.path].shape, flat[row.path].dtype)
+    for layer, name in zip(value if row.stacked else [value], row.theirs, strict=True):
+      layer[...] = row.here(tensors[name])
+      if not np.isfinite(layer).all():
+        faults.append(f'{name}: holds NaN or infinity')
+      seen(layer.nbytes)
+    variables[row.path] = value
+  refuse(faults)
+  return traverse_util.unflatten_dict(variables, sep='/')
+
+
+def misfits(
+  rows: Iterable[Row], tensors: Mapping[str, np.ndarray], expected: Mapping, ignored: Iterable[str] = ()
+) -> list[str]:
+  """What is missing, left over, or of another shape or dtype, as `from_theirs` refuses it."""
+  rows, flat = list(rows), flatten(expected)
   used = {name for row in rows for name in row.theirs}
   faults = [f'{name}: missing' for name in sorted(used - set(tensors))]
   faults += [f'{name}: left over' for name in sorted(set(tensors) - used - set(ignored))]
@@ -177,21 +200,7 @@ def from_theirs(
         faults.append(f'{name}: found shape {tensor.shape}, expected {shape}')
       if not jnp.issubdtype(tensor.dtype, jnp.floating):
         faults.append(f'{name}: found dtype {tensor.dtype}, expected a float')
-  refuse(faults)
-  variables = {}
-  for row in rows:
-    if row.collection == UNUSED:
-      variables[row.path] = np.array(tensors[row.theirs[0]])
-      continue
-    value = np.empty(flat[row.path].shape, flat[row.path].dtype)
-    for layer, name in zip(value if row.stacked else [value], row.theirs, strict=True):
-      layer[...] = row.here(tensors[name])
-      if not np.isfinite(layer).all():
-        faults.append(f'{name}: holds NaN or infinity')
-      seen(layer.nbytes)
-    variables[row.path] = value
-  refuse(faults)
-  return traverse_util.unflatten_dict(variables, sep='/')
+  return faults
 
 
 def refuse(faults: Iterable[str]) -> None:

@@ -28,17 +28,32 @@ MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # of the layout before torch 1.6
 WRAPPERS = ('state_dict', 'model', 'model_state_dict', 'module')  # under which trainers keep the tensors
 
 
-class Storage:
+class Fixed:
+  """What a pickle cannot change once it is made: its BUILD opcode, which fills attributes in, is refused."""
+
+  __slots__ = ()
+
+  def __setstate__(self, *state: object) -> None:
+    raise pickle.UnpicklingError('it changes a tensor after it was made')
+
+
+class Storage(Fixed):
   """A block of numbers that tensors are views of. Its data may be filled in later (legacy layout)."""
+
+  __slots__ = ('data', 'dtype', 'length')
 
   def __init__(self, dtype: type, length: int, data: np.ndarray | None = None):
     self.dtype, self.length, self.data = np.dtype(dtype), length, data
 
 
-class View:
-  """A tensor: size and stride (in numbers) within a storage."""
+class View(Fixed):
+  """A tensor: size and stride (in numbers) within a storage. marks: torch's (gradient, hooks, ... bits that negate)."""
 
-  def __init__(self, storage: Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *unused: object):
+  __slots__ = ('offset', 'size', 'storage', 'stride')
+
+  def __init__(self, storage: Storage, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *marks: object):
+    if len(marks) > 2 and marks[2]:
+      raise pickle.UnpicklingError(f'a tensor with the marks {marks[2]}, which are not read here')
     if not isinstance(storage, Storage) or len(size) != len(stride) or min((offset, *size, *stride)) < 0:
       raise pickle.UnpicklingError(f'a tensor of size {size}, stride {stride}, offset {offset}')
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True)) if all(size) else offset - 1
@@ -50,6 +65,9 @@ class View:
     data = self.storage.data
     if data is None:
       raise pickle.UnpicklingError('a storage without data')
+    last = self.offset + sum((n - 1) * step for n, step in zip(self.size, self.stride, strict=True))
+    if all(self.size) and last >= len(data):
+      raise pickle.UnpicklingError(f'a tensor reaches number {last} of a storage of {len(data)}')
     steps = tuple(step * data.itemsize for step in self.stride)
     return np.lib.stride_tricks.as_strided(data[self.offset :], self.size, steps, writeable=False)
 
@@ -88,6 +106,9 @@ def open_pickle(file: Path) -> dict[str, np.ndarray]:
     found = _zipped(file) if zipfile.is_zipfile(file) else _legacy(file)
     for name in WRAPPERS:
       if isinstance(found, Mapping) and isinstance(found.get(name), Mapping):
+        beside = [str(key) for key, value in found.items() if isinstance(value, View)]
+        if beside:
+          raise pickle.UnpicklingError(f'tensors beside {name!r} ({", ".join(beside)}), expected them in it')
         found = found[name]
     if not isinstance(found, Mapping):
       raise pickle.UnpicklingError(f'a {type(found).__name__}, expected a dict of tensors')

@@ -61,9 +61,13 @@ def position_ids(name: str, length: int) -> dict[str, np.ndarray]:
 
 
 def wanted(given: Arrays, name: str, axis: int, default: int) -> int:
-  """How many ids the peer wrote, which is no input: the size of a stored output, where a case says it."""
-  shape = given.get('outputs', {}).get(name, ())
-  return shape[axis] if len(shape) > axis else default
+  """How many ids the peer wrote, which no input says: a size of the stored output, 0 where a case has no such output.
+
+  `default` where no outputs are stored.
+  """
+  if 'outputs' not in given:
+    return default
+  return given['outputs'][name][axis] if name in given['outputs'] else 0
 
 
 def learnt(plan: Plan, variables: Mapping, loss: Callable[[Callable[..., Any]], tuple[jax.Array, Arrays]]) -> Arrays:

@@ -89,7 +89,7 @@ def read_json(file: Path) -> dict:
 
   try:
     found = json.loads(file.read_text(), object_pairs_hook=_unique(file))
-  except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+  except (OSError, ValueError, RecursionError) as error:
     raise UserError(f'{file}: {getattr(error, "strerror", None) or error}, expected a JSON object') from error
   if not isinstance(found, dict):
     raise UserError(f'{file}: found {type(found).__name__}, expected a JSON object')
@@ -109,28 +109,34 @@ def read_header(file: Path) -> tuple[dict[str, tuple[np.dtype, tuple[int, ...], 
   try:
     header = json.loads(text, object_pairs_hook=_unique(file))
     header.pop('__metadata__', None)
-    found = {
-      name: (np.dtype(DTYPES[entry['dtype']]), tuple(map(int, entry['shape'])), *map(int, entry['data_offsets']))
-      for name, entry in header.items()
-    }
+    found = {name: (np.dtype(DTYPES[entry['dtype']]), *_place(**entry)) for name, entry in header.items()}
   except UserError:
     raise
   except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
     raise UserError(f'{file}: the header is no safetensors header ({type(error).__name__}: {error})') from error
   at = 0
-  for name, (dtype, shape, begin, *end) in sorted(found.items(), key=lambda item: item[1][2:]):
+  for name, (dtype, shape, begin, end) in sorted(found.items(), key=lambda item: item[1][2:]):
     wanted = at + math.prod(shape) * dtype.itemsize
-    if min(shape, default=0) < 0 or [begin, *end] != [at, wanted]:
-      raise UserError(f'{file}: {name} {dtype}{list(shape)} at bytes {[begin, *end]}, expected {[at, wanted]}')
+    if (begin, end) != (at, wanted):
+      raise UserError(f'{file}: {name} {dtype}{list(shape)} at bytes {[begin, end]}, expected {[at, wanted]}')
     at = wanted
   if size != 8 + length + at:
     raise UserError(f'{file}: {size} bytes, expected {8 + length + at} by its header (truncated or overlong)')
   return {name: (dtype, shape, begin) for name, (dtype, shape, begin, _) in found.items()}, 8 + length
 
 
+def _place(dtype: str, shape: list[int], data_offsets: list[int]) -> tuple[tuple[int, ...], int, int]:
+  """(shape, first byte, the byte behind the last) of an entry. Raises ValueError or TypeError for what is none."""
+  begin, end = data_offsets
+  if not isinstance(shape, list) or not all(type(n) is int and 0 <= n < 2**63 for n in (*shape, begin, end)):
+    raise ValueError(f'shape {shape} at {data_offsets}')
+  return tuple(shape), begin, end
+
+
 def write_tensors(file: Path, specs: Mapping[str, tuple[np.dtype, tuple[int, ...]]], parts: Iterable[np.ndarray]):
   """Writes tensors, each made when its turn has come. specs: name -> (dtype, shape), in the order of parts."""
-  header, at = {}, 0
+  header: dict[str, Any] = {'__metadata__': {'format': 'pt'}}  # as save_pretrained writes and older releases ask for
+  at = 0
   for name, (dtype, shape) in specs.items():
     end = at + math.prod(shape) * dtype.itemsize
     header[name] = {'dtype': NAMES[dtype], 'shape': list(shape), 'data_offsets': [at, end]}

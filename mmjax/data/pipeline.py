@@ -25,6 +25,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from mmjax.errors import UserError, nearest
+from mmjax.workdir import expanded
 
 Encode = Callable[[Any], Mapping[str, Any]]
 
@@ -50,7 +51,7 @@ def load(
   so a folder that is there is whole; of several processes one prepares and the others wait. Raises UserError where the
   folder cannot be written, the split is unknown or a file is damaged.
   """
-  root = os.path.expanduser(data_dir or tfds.core.constants.DATA_DIR)
+  root = expanded('data.dir', data_dir or tfds.core.constants.DATA_DIR)
   builder = _builder(builder_cls, root)
   if not builder.data_path.exists():
     try:

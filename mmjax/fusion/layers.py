@@ -147,7 +147,7 @@ class FusionLayer(nn.Module):
 
   def head_shapes(self, sub: Sub) -> dict[str, tuple[int, int]]:
     """stream -> (heads, head size) of its projections: the reader's own, which its sources take over."""
-    own = {s: head_shape(self.width, self.heads, s) for s in sub.streams}
+    own = {item.reader: head_shape(self.width, self.heads, item.reader) for item in sub.items}
     shapes: dict[str, tuple[int, int]] = {}
     for item in sub.items:
       for stream in (item.reader, *(source.stream for source in item.sources)):

@@ -15,6 +15,9 @@ from mmjax.convert.load import export, import_, load, read, save
 from mmjax.convert.names import flatten
 from mmjax.convert.tensors import Tensors, write_tensors
 from mmjax.errors import UserError
+from mmjax.models.bert import BERT
+from mmjax.models.meter import METER
+from mmjax.models.vit import ViT
 from tests.convert.cases import FOLDER
 
 ROUND = ['bert_pretraining', 'vit_classifier', 'lxmert_pretraining', 'lxmert_airsplay', 'visualbert_nlvr',
@@ -173,6 +176,11 @@ BROKEN = {
   'key twice': lambda f: raw(f, TWICE, b'1234'),
   'unknown dtype': lambda f: raw(f, {'a': F32 | {'dtype': 'Q7'}}, b'1234'),
   'negative shape': lambda f: raw(f, {'a': F32 | {'shape': [-1]}}, b'1234'),
+  'no offsets': lambda f: raw(f, {'a': F32 | {'data_offsets': []}}, b'1234'),
+  'endless shape': lambda f: raw(f, b'{"a": {"dtype": "F32", "shape": [1e400], "data_offsets": [0, 4]}}', b'1234'),
+  'nothing of very much': lambda f: raw(f, {'a': F32 | {'shape': [0, 2**70], 'data_offsets': [0, 0]}}),
+  'shape a text': lambda f: raw(f, {'a': F32 | {'shape': '1'}}, b'1234'),
+  'an entry of more': lambda f: raw(f, {'a': F32 | {'more': 1}}, b'1234'),
   'overlap': lambda f: raw(f, {'a': F32, 'b': F32}, b'1234'),
   'hole': lambda f: raw(f, {'a': F32 | {'data_offsets': [4, 8]}}, b'12345678'),
   'overlong': lambda f: raw(f, {'a': F32}, b'12345'),
@@ -180,6 +188,8 @@ BROKEN = {
   'no folder': lambda f: shutil.rmtree(f),
   'no config': lambda f: (f / 'config.json').unlink(),
   'config no JSON': lambda f: (f / 'config.json').write_text('{'),
+  'config too deep': lambda f: (f / 'config.json').write_text('{"a": ' * 100_000),
+  'config of a long number': lambda f: (f / 'config.json').write_text('{"a": ' + '9' * 5000 + '}'),
   'config twice': lambda f: (f / 'config.json').write_text('{"a": 1, "a": 2}'),
 }
 
@@ -219,7 +229,13 @@ def test_a_tensor_that_does_not_fit_is_named(tmp_path, change, line):
   ({'architectures': ['LxmertModel']}, "config.json: no 'l_layers'"),
   ({'architectures': ['ViTModel']}, 'tensors do not fit the model'),
   ({'architectures': ['BertModell']}, "found class 'BertModell', expected one of .*did you mean 'BertModel'"),
-  ({'architectures': None}, 'names no class'),
+  ({'architectures': []}, r'found class \[\], expected one of'),
+  ({'architectures': [['BertModel']]}, 'found class'),
+  ({'hidden_size': '32'}, 'describe no BertModel'),
+  ({'hidden_size': 0}, 'describe no BertModel'),
+  ({'num_attention_heads': 0}, 'describe no BertModel'),
+  ({'layer_norm_eps': 'small'}, 'describe no BertModel'),
+  ({'is_decoder': True}, 'is_decoder True, expected False'),
   ({'hidden_act': 'swish'}, "hidden_act 'swish', expected one of"),
   ({'num_hidden_layers': 4}, '16 tensors do not fit the model: encoder.layer.3'),
   ({'hidden_size': 16}, 'found shape'),
@@ -286,3 +302,79 @@ def test_a_wrong_command_line_is_one_line(args, line):
 def test_read_gives_the_plan_without_converting():
   plan, tensors = read(FOLDER / 'bert_model')
   assert type(plan.model).__name__ == 'BERT' and 'embeddings.word_embeddings.weight' in tensors
+
+
+@pytest.mark.parametrize('case', ['bert_model', 'bert_pretraining', 'vit_model', 'vit_classifier', 'lxmert_model',
+                                  'lxmert_qa', 'lxmert_pretraining', 'visualbert_model', 'visualbert_pretraining',
+                                  'clip_model', 'blip_captioning', 'blip_vqa', 'blip_retrieval', 'imagegpt_causal',
+                                  'flava_codebook_dalle_encoder'])  # fmt: skip
+def test_a_class_is_told_by_the_tensors_too(tmp_path, case):
+  known, _ = read(FOLDER / case)
+  told, _ = read(copy(case, tmp_path / 'bare', architectures=None))
+  assert told.model == known.model and told.rows == known.rows
+
+
+def test_tensors_of_several_classes_need_the_config(tmp_path):
+  with pytest.raises(UserError, match='names no class'):
+    load(copy('visualbert_vqa', tmp_path / 'bare', architectures=None))  # as VisualBertForVisualReasoning
+
+
+def test_a_tuned_model_is_handed_back(tmp_path):
+  import_(FOLDER / 'lxmert_qa', tmp_path / 'ours')
+  model, variables = load(tmp_path / 'ours')
+  tuned = jax.tree.map(lambda a: a + 1, variables)
+  save(model, tuned, tmp_path / 'tuned', like=tmp_path / 'ours')
+  export(tmp_path / 'tuned', tmp_path / 'theirs')
+  before, after = arrays(FOLDER / 'lxmert_qa'), arrays(tmp_path / 'theirs')
+  assert set(after) == set(before)
+  for name in before:
+    np.testing.assert_allclose(after[name], before[name] + 1, rtol=1e-6)
+  with pytest.raises(UserError, match='expected a folder that "import" has made of this LXMERT'):
+    save(model.clone(num_answers=5), tuned, tmp_path / 'other', like=tmp_path / 'ours')
+  save(model, tuned, tmp_path / 'alone')
+  with pytest.raises(UserError, match='expected a folder that "import" has made'):
+    export(tmp_path / 'alone', tmp_path / 'again')
+
+
+def test_a_damaged_source_is_said(tmp_path):
+  import_(FOLDER / 'bert_model', tmp_path / 'ours')
+  file = tmp_path / 'ours/config.json'
+  whole = json.loads(file.read_text())
+  name = next(iter(whole['source']['tensors']))
+  less = {k: v for k, v in whole['source']['tensors'].items() if k != name}
+  for source in ('text', {'config': {}}, whole['source'] | {'tensors': less},
+                 whole['source'] | {'tensors': less | {name: [[1], 'I32']}}):  # fmt: skip
+    file.write_text(json.dumps(whole | {'source': source}))
+    with pytest.raises(UserError, match=str(tmp_path / 'ours')):
+      export(tmp_path / 'ours', tmp_path / 'theirs')
+  assert not (tmp_path / 'theirs').exists()
+
+
+def test_names_of_the_first_releases_come_back_too(tmp_path):
+  early = lambda name: name.replace('LayerNorm.weight', 'LayerNorm.gamma').replace('LayerNorm.bias', 'LayerNorm.beta')
+  folder = copy('bert_pretraining', tmp_path / 'early', architectures=['BertForMaskedLM'])
+  write(folder, {early(name): a for name, a in arrays(folder).items()})
+  _, known = load(FOLDER / 'bert_pretraining')
+  import_(folder, tmp_path / 'ours')
+  _, found = load(tmp_path / 'ours')
+  jax.tree.map(np.testing.assert_array_equal, found, known)
+  export(tmp_path / 'ours', tmp_path / 'theirs')
+  same(arrays(tmp_path / 'theirs'), arrays(folder))
+
+
+def test_a_model_that_could_not_be_read_again_is_not_written(tmp_path):
+  with pytest.raises(UserError, match='METER: expected one of'):
+    save(METER(BERT(), ViT()), {'params': {}}, tmp_path / 'out')
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_info_counts_and_says_what_does_not_fit(tmp_path):
+  info = [sys.executable, '-m', 'mmjax.convert', 'info']
+  told = subprocess.run([*info, str(FOLDER / 'lxmert_qa')], capture_output=True, text=True, check=True)
+  assert told.stdout.splitlines()[-1].endswith('tensors mapped, 0 second names, 0 ignored, 0 missing, 0 left over')
+  folder = copy('bert_model', tmp_path / 'less')
+  tensors = arrays(folder)
+  tensors['surplus'] = tensors.pop('pooler.dense.bias')
+  write(folder, tensors)
+  done = subprocess.run([*info, str(folder)], capture_output=True, text=True, check=False)
+  assert done.returncode == 2 and 'pooler.dense.bias: missing; surplus: left over' in done.stderr

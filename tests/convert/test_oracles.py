@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from mmjax.convert.check import errors
 from mmjax.convert.tensors import Tensors, write_tensors
 from tests.convert.cases import CASES, FOLDER, compared
 
@@ -60,3 +61,18 @@ def test_an_output_that_differs_by_a_thousandth_fails(tmp_path):
   (case / 'outputs.safetensors').unlink()
   code, out, _ = check(case)
   assert code == 0 and 'no outputs.safetensors' in out
+
+
+@pytest.mark.parametrize('stored, ours, error', [
+  ([1.0, -2.0], [1.0, -2.1], 0.05),
+  ([1.0, -3e38], [1.1, -3.4e38], 0.1),  # a masked score has no value
+  ([1.0, -np.inf], [1.0, -3.4e38], 0.0),
+  ([1.0, -3e38], [1.0, 5.0], np.inf),
+  ([1.0, np.nan], [1.0, np.nan], np.inf),
+  ([1.0, 2.0], [1.0, np.nan], np.inf),
+  ([np.inf, np.inf], [np.inf, np.inf], np.inf),  # nothing is left to compare
+  ([1.0], [1.0, 2.0], None),
+])  # fmt: skip
+def test_an_error_by_hand(stored, ours, error):
+  found = errors({'a': np.array(ours, np.float32)}, {'a': np.array(stored, np.float32)})
+  assert found == {'a': error if error is None else pytest.approx(error, rel=1e-6)}

@@ -158,3 +158,34 @@ def test_a_folder_with_a_pickle_is_read_when_that_is_allowed(tmp_path, torch, mo
   with pytest.raises(UserError, match=r'found pytorch_model\.bin, second\.bin, expected one; name the file'):
     load(folder, allow_pickle=True)
   assert json.loads((folder / 'config.json').read_text())  # and it is still whole
+
+
+def test_a_tensor_cannot_be_changed_once_it_is_made(tmp_path, torch):
+  """Pickle's BUILD opcode, by which a checked view would reach beyond its storage."""
+  text = pickled({'a': Tensor(torch, '0', 12, 0, (12,), (1,))})
+  state = pickle.dumps({'size': (10**9,)}, 2)[2:-1]  # without PROTO and STOP
+  at = text.rindex(b'R') + 1  # behind the call that makes the view
+  with zipfile.ZipFile(tmp_path / 'a.pth', 'w') as archive:
+    archive.writestr('archive/data.pkl', text[:at] + state + b'b' + text[at:])
+    archive.writestr('archive/data/0', NUMBERS.tobytes())
+  with pytest.raises(UserError, match='it changes a tensor after it was made'):
+    open_pickle(tmp_path / 'a.pth')
+
+
+def test_tensors_beside_a_wrapper_are_not_dropped(tmp_path, torch):
+  tensor = Tensor(torch, '0', 12, 0, (12,), (1,))
+  with pytest.raises(UserError, match=r"tensors beside 'model' \(extra\)"):
+    open_pickle(zipped(tmp_path / 'a.pth', {'model': {'a': tensor}, 'extra': tensor}, {'0': NUMBERS}))
+
+
+def test_a_negated_tensor_is_refused(tmp_path, torch):
+  tensor = Tensor(torch, '0', 12, 0, (12,), (1,))
+  tensor.view = (*tensor.view, False, {}, {'neg': True})
+  tensor.__class__ = Marked
+  with pytest.raises(UserError, match=r"marks \{'neg': True\}"):
+    open_pickle(zipped(tmp_path / 'a.pth', {'a': tensor}, {'0': NUMBERS}))
+
+
+class Marked(Tensor):
+  def __reduce__(self):
+    return self.torch._utils._rebuild_tensor_v2, (Reference(self), *self.view)

@@ -124,6 +124,13 @@ def test_a_folder_that_cannot_be_written(tiny, tmp_path):
     pipeline.load(tiny, 'train', str(tmp_path / 'file'))
 
 
+def test_a_home_folder_that_is_none(tiny, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(UserError, match=r"^data\.dir ~nosuch/x: found no home folder for '~nosuch'") as error:
+    pipeline.load(tiny, 'train', '~nosuch/x')
+  assert '\n' not in str(error.value) and list(tmp_path.iterdir()) == []
+
+
 PREPARE = """
 import random, resource, sys
 from mmjax.data import pipeline, sort_of_clevr

@@ -20,6 +20,7 @@ from mmjax import cli
 from mmjax.cli import ROOT
 from mmjax.data.pipeline import load
 from mmjax.data.sort_of_clevr import ANSWERS, SortOfClevr
+from tests import faults
 
 SMALL = [
   '--config.model.width=16',
@@ -48,11 +49,14 @@ def start(workdir, *more):
 
 def call(workdir, *more, experiment='lxmert', variant='tiny'):
   """The experiment's command line, run to its end in this process."""
+  return call_with(arguments(workdir, *more, experiment=experiment, variant=variant), experiment)
+
+
+def call_with(argv, experiment):
   out, err = io.StringIO(), io.StringIO()
   module = {'lxmert': lxmert, 'visualbert': visualbert, 'uniter': uniter, 'vilbert': vilbert}[experiment]
-  argv = ['lxmert.py', *arguments(workdir, *more, experiment=experiment, variant=variant)]
   with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-    patch.setattr(sys, 'argv', argv)
+    patch.setattr(sys, 'argv', ['lxmert.py', *argv])
     with pytest.raises(SystemExit) as end:
       cli.main(module.run, config=module.CONFIG, flags=module.FLAGS)
   return types.SimpleNamespace(returncode=end.value.code or 0, stdout=out.getvalue(), stderr=err.getvalue())
@@ -147,6 +151,34 @@ def test_sigterm_saves_says_how_to_go_on_and_the_run_ends_as_if_it_had_not_been(
   assert ends[0] == ends[1]
 
 
+LIMITED = """
+import resource, runpy, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2)
+runpy.run_module('experiments.lxmert', run_name='__main__', alter_sys=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(('room', 'file'), [(500, ''), (100_000, 'checkpoints'), (200_000, 'report.html')])
+def test_a_full_disk_ends_a_run_in_one_line(trained, tmp_path, room, file):
+  """room: bytes that a file can have: too few for config.json, for a checkpoint, for the report."""
+  workdir = tmp_path / 'run'
+  command = [sys.executable, '-c', LIMITED, str(room), *arguments(workdir, *SIX)]
+  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+  lines = done.stderr.splitlines()
+  assert done.returncode == 2 and 'Traceback' not in done.stderr, done.stderr
+  assert [line for line in lines if line.startswith('error:')] == lines[-1:]
+  assert 'File too large' in lines[-1] and str(workdir / file) in lines[-1]
+  unfinished = [path for path in workdir.rglob('*') if path.name.endswith('.tmp')]
+  assert unfinished == [] and not (workdir / 'report.html').exists()
+  assert (workdir / 'config.json').exists() == bool(file)
+  if file:
+    json.loads((workdir / 'config.json').read_text())
+    assert rows(workdir)
+  for step in workdir.glob('checkpoints/[0-9]*'):
+    assert (step / 'manifest.json').exists() or step.name.endswith('orbax-checkpoint-tmp')
+
+
 def test_a_non_finite_update_ends_the_run(tmp_path):
   done = call(tmp_path / 'run', *SIX, '--config.optim.lr=1e38', '--config.optim.clip=0.0')
   assert done.returncode == 1
@@ -155,6 +187,9 @@ def test_a_non_finite_update_ends_the_run(tmp_path):
   step = int(last.split('step ')[1].split(':')[0])
   with np.load(tmp_path / 'run' / f'not_finite_step_{step}.npz', allow_pickle=False) as batch:
     assert batch['question'].shape == (2, 20, 10)
+
+
+GRID = ('--config.data.setting=pixels', '--config.pixels.kind=grid')
 
 
 @pytest.mark.parametrize(
@@ -181,6 +216,12 @@ def test_a_non_finite_update_ends_the_run(tmp_path):
     (['--config.data.images=-3'], '--config.data.images: found -3, expected at least 1'),
     (['--config.eval.every=0'], '--config.eval.every: found 0, expected at least 1'),
     (['--config.seed=-1'], '--config.seed: found -1, expected at least 0'),
+    (['--config.seed=9223372036854775807'], 'found 9223372036854775807, expected at most 4294967294'),
+    (['--config.seed=123456789012345678901234567890'], '--config.seed: found 123456789012345678901234567890'),
+    (['--config.model.num_objects=-1'], '--config.model.num_objects: found -1, expected at least 0'),
+    (['--config.data.dir=~nosuch/x'], "data.dir ~nosuch/x: found no home folder for '~nosuch'"),
+    ([*GRID, '--config.pixels.channels=(0,)'], 'pixels.channels: found (0,), expected a number from 1 for each'),
+    ([*GRID, '--config.pixels.channels=()'], 'pixels.channels: found (), expected a number from 1 for each'),
     (['--config.model.schedule=100000*[t<v]'], 'found 100000 layers, expected 1 to 1,000'),
     (['--checkpoint=newest'], "--checkpoint: found 'newest', expected 'latest' or 'best'"),
     (['--mode=eval'], 'holds no checkpoint'),
@@ -194,7 +235,49 @@ def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path, more, words):
   assert not (tmp_path / 'run').exists()
 
 
-def test_a_workdir_of_another_config_is_refused(trained):
+@pytest.mark.parametrize(
+  ('experiment', 'variant', 'more', 'words'),
+  [
+    ('visualbert', 'tiny', '--config=configs/lxmert.py:tiny',
+     'found num_features, num_objects, which VisualBERT has not; expected configs/visualbert.py'),
+    ('lxmert', 'tiny', '--config=configs/visualbert.py:tiny', 'found answer_from, which LXMERT has not'),
+    ('uniter', 'tiny', '--config=configs/vilbert.py:tiny', 'found pooled, which UNITER has not'),
+    ('lxmert', 'pretrain', '--config.model.num_features=5', '--config.model.num_features: found 5, expected 363'),
+    ('lxmert', 'pretrain', '--config.model.num_objects=5', '--config.model.num_objects: found 5, expected 12'),
+  ],
+)  # fmt: skip
+def test_a_model_of_other_keys_or_sizes_is_one_line_before_data(
+  tmp_path, monkeypatch, experiment, variant, more, words
+):
+  monkeypatch.setattr(lxmert.task_of, 'prepare', None)
+  argv = [f'--workdir={tmp_path / "run"}', f'--config=configs/{experiment}.py:{variant}', more]
+  done = call_with(argv, experiment)
+  assert done.returncode == 2 and words in done.stderr and done.stderr.count('\n') == 1, done.stderr
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_a_config_of_ones_own_that_lacks_keys_is_one_line(tmp_path):
+  (tmp_path / 'own.py').write_text(
+    "from configs import lxmert\nVARIANTS = {'a': ''}\n"
+    "def get_config(variant='a'):\n  c = lxmert.get_config()\n  del c.eval, c.optim.b2\n  return c\n"
+  )
+  done = call_with([f'--workdir={tmp_path / "run"}', f'--config={tmp_path / "own.py"}'], 'lxmert')
+  line = 'error: config: lacks eval.every, eval.images, optim.b2; expected the keys of configs/lxmert.py'
+  assert done.returncode == 2 and done.stderr.startswith(line) and done.stderr.count('\n') == 1
+  assert not (tmp_path / 'run').exists()
+
+
+def test_a_byte_is_flipped_only_where_there_is_a_checkpoint_to_fall_back_on(tmp_path, monkeypatch, capsys):
+  (tmp_path / 'whole/checkpoints/100').mkdir(parents=True)
+  (tmp_path / 'whole/checkpoints/100/manifest.json').touch()
+  monkeypatch.setattr(sys, 'argv', ['faults', 'flip', f'--workdir={tmp_path}'])
+  assert cli.exit_code(faults.main) == 2
+  said = capsys.readouterr().err
+  assert 'whole: found 1 good checkpoint, expected at least 2' in said and said.count('\n') == 1
+
+
+def test_a_workdir_of_another_config_is_refused_before_data(trained, monkeypatch):
+  monkeypatch.setattr(lxmert.task_of, 'build', None)
   before = rows(trained[0])
   done = call(trained[0], *SIX, '--config.optim.lr=2e-3')
   assert done.returncode == 2
@@ -252,7 +335,8 @@ def test_training_goes_on_from_the_latest_only(trained):
   assert done.returncode == 2 and 'training goes on from the latest' in done.stderr
 
 
-def test_a_folder_of_something_else_is_left_alone(tmp_path):
+def test_a_folder_of_something_else_is_left_alone(tmp_path, monkeypatch):
+  monkeypatch.setattr(lxmert.task_of, 'build', None)  # it is said before any data
   (tmp_path / 'mine.txt').write_text('')
   done = call(tmp_path, *SIX)
   assert done.returncode == 2 and 'is a folder of something else' in done.stderr
