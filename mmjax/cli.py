@@ -43,7 +43,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class Preempted(Exception):
-  """The run was asked to end by SIGTERM and has saved; its text says how to go on. Exit code 143."""
+  """The run was asked to end by SIGTERM, and has saved what there was; its text says how to go on. Exit code 143."""
 
 
 class Signals:
@@ -85,7 +85,17 @@ def main(
   'FILE:VARIANT'; modes: the first is the default; flags: {name: (default, one line of help)}, the value given has the
   type of the default; doc: what the experiment does, for --help. Raises SystemExit always.
   """
-  sys.exit(exit_code(lambda: run(*parse(sys.argv[1:], config=config, modes=modes, flags=flags, doc=doc))))
+  before = signal.signal(signal.SIGTERM, _ended)
+  try:
+    sys.exit(exit_code(lambda: run(*parse(sys.argv[1:], config=config, modes=modes, flags=flags, doc=doc))))
+  finally:
+    signal.signal(signal.SIGTERM, before)
+
+
+def _ended(number: int, frame: types.FrameType | None) -> NoReturn:
+  """SIGTERM where no loop asks about it: before training, and after it."""
+  signal.signal(signal.SIGTERM, signal.SIG_DFL)
+  raise Preempted('ended by SIGTERM outside of training, where there is nothing to save; the same command goes on')
 
 
 def check(*, config: str, modes: Sequence[str] = MODES, flags: Flags | None = None, doc: str = '') -> None:

@@ -317,6 +317,21 @@ def test_first_sigterm_saves_the_second_kills(folder):
   assert child.returncode == -signal.SIGTERM
 
 
+def test_sigterm_outside_of_a_loop_is_one_line_too(folder, monkeypatch, capsys):
+  def run(config, args):
+    os.kill(os.getpid(), signal.SIGTERM)
+    raise AssertionError('the signal comes first')
+
+  before = signal.getsignal(signal.SIGTERM)
+  monkeypatch.setattr(sys, 'argv', ['x.py', f'--workdir={folder / "run"}'])
+  with pytest.raises(SystemExit) as ended:
+    cli.main(run, config='toy.py:base')
+  assert ended.value.code == 143
+  said = capsys.readouterr().err
+  assert said.startswith('preempted: ended by SIGTERM outside of training') and said.count('\n') == 1
+  assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_ctrl_c(folder):
   child = start(folder, '--workdir=w')
   assert child.stdout.readline() == '0\n'

@@ -44,3 +44,8 @@ def test_every_module_it_names_can_be_run():
 
 def test_its_results_are_those_that_were_kept():
   assert keep.MARKS[0] + keep.section() + keep.MARKS[1] in README
+
+
+def test_every_stored_case_has_its_row_of_errors():
+  rows = re.findall(r'^(\w+) +\d+ +\d\.\de-\d\d  ', (ROOT / 'docs/parity.md').read_text(), re.MULTILINE)
+  assert rows == sorted(path.name for path in (ROOT / 'tests/oracles').iterdir() if path.is_dir())
