@@ -89,8 +89,8 @@ def keep(runs: list[Path], command: str) -> None:
 def section() -> str:
   """All kept results beside the published ones, in Markdown."""
   lines = [
-    'Accuracy in percent, mean (lowest–highest) of the seeds. A name says where a system departs from its paper. Minutes',
-    'are those from the first step to the last score, of seeds that were trained side by side, a core each.',
+    'Accuracy in percent, mean (lowest–highest) of the seeds. A name says where a system departs from its paper.',
+    'Minutes are those from the first step to the last score, of seeds that were trained side by side, a core each.',
   ]
   for name, (heading, metrics) in TASKS.items():
     found = kept_results(name)
