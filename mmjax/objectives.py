@@ -5,7 +5,7 @@ An objective is a function (out, batch, axis=None) -> (losses, metrics):
           devices and micro-batches. A count depends on the batch only. `axis` names the mapped axis, None for none.
   metrics {name: (sum, count)}, divided likewise; numbers or vectors.
 
-B rows, L text, R regions, F features, V vocabulary, A answers, T question types.
+B rows, L text, R regions, F features, V vocabulary, A answers, T question types, E size of a shared space.
 """
 
 from collections.abc import Mapping
@@ -95,6 +95,46 @@ def lxmert_pretraining(
     smooth_l1 = optax.huber_loss(out['features'], batch['feature']).mean(-1)
     losses['features'] = regions(smooth_l1, batch['feature_weight'])
   return losses, metrics
+
+
+def smoothed(scores: jax.Array, labels: jax.Array, smoothing: float) -> jax.Array:
+  """Cross-entropy of scores [..., V] against labels [...] int, each of which gives `smoothing` away to all V evenly.
+
+  0 where a label is negative. [...].
+  """
+  wanted = optax.smooth_labels(jax.nn.one_hot(labels, scores.shape[-1]), smoothing)
+  return optax.softmax_cross_entropy(scores, wanted) * (labels >= 0)
+
+
+def captions(out: Batch, batch: Batch, axis: str | None = None, smoothing: float = 0.1) -> tuple[Losses, Metrics]:
+  """BLIP's language modelling loss (Li et al. 2022, section 3.2): the word that follows each, a mean over words.
+
+  out['words'] [B,L,V]; batch['text'] [B,L] int, of which the first word is given, 'text_mask' [B,L] bool, 'weight' [B].
+  smoothing: of the labels, 0.1 as in the authors' code.
+  """
+  scores, following = out['words'][:, :-1], batch['text'][:, 1:]
+  there = batch['text_mask'][:, 1:] * batch['weight'][:, None]
+  right = ((scores.argmax(-1) == following) * there).sum()
+  loss = (smoothed(scores, following, smoothing) * there).sum()
+  return {'words': (loss, there.sum(), 1.0)}, {'accuracy/words': (right, there.sum())}
+
+
+def contrastive(out: Batch, batch: Batch, axis: str | None = None) -> tuple[Losses, Metrics]:
+  """CLIP's loss (Radford et al. 2021, figure 3): of all pairs of the global batch, text b belongs to image b alone.
+
+  out: 'text' and 'image' [B,E] of unit length, 'scale' a number. batch['weight'] [B]: 0 for a row that only fills up,
+  which is no rival either. The mean of both directions; metrics: how often the right one is first.
+  """
+  every = lambda x: jax.lax.all_gather(x, axis, tiled=True) if axis else x
+  row = batch['weight']
+  right = jnp.arange(len(row)) + (jax.lax.axis_index(axis) * len(row) if axis else 0)
+  rivals = every(row) > 0
+  losses, metrics = jnp.zeros(len(row)), {}
+  for name, other in (('text', 'image'), ('image', 'text')):
+    scores = jnp.where(rivals, out['scale'] * out[name] @ every(out[other]).T, -jnp.inf)
+    losses += cross_entropy(jnp.where(row[:, None] > 0, scores, 0), right) / 2
+    metrics[f'accuracy/{name} to {other}'] = (((scores.argmax(-1) == right) * row).sum(), row.sum())
+  return {'contrast': ((losses * row).sum(), row.sum(), 1.0)}, metrics
 
 
 def detection(out: Batch, batch: Batch) -> tuple[Losses, Metrics]:

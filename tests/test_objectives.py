@@ -9,9 +9,12 @@ from mmjax.objectives import (
   answer_distribution,
   answer_metrics,
   answers,
+  captions,
+  contrastive,
   detection,
   lxmert_pretraining,
   overlap,
+  smoothed,
   soft_answers,
 )
 
@@ -206,3 +209,61 @@ def test_detection_by_hand():
   total, count, _ = losses['corners']
   assert (float(total), float(count)) == (pytest.approx(0.1 * 3 / 4, rel=1e-4), 2.0)  # in cells, of four numbers
   assert tuple(map(float, metrics['objects found'])) == (1.0, 2.0)  # the second is overlapped by exactly a half
+
+
+# --- pairs of text and image -----------------------------------------------------------------------------------------
+
+
+def test_labels_are_smoothed_by_hand():
+  scores = jnp.log(jnp.array([[0.5, 0.25, 0.25], [0.5, 0.25, 0.25]]))
+  found = smoothed(scores, jnp.array([0, -1]), 0.3)  # 0.8 for the right one, 0.1 for each of the others
+  assert found[0] == pytest.approx(0.8 * np.log(2) + 0.2 * np.log(4), rel=1e-6)
+  assert found[1] == 0
+
+
+def test_captions_by_hand():
+  scores = jnp.log(jnp.array([0.5, 0.25, 0.25]))
+  out = {'words': jnp.tile(scores, (2, 4, 1))}
+  batch = {'text': jnp.array([[2, 0, 1, 2], [2, 0, 0, 0]]), 'weight': jnp.array([1.0, 0.0]),
+           'text_mask': jnp.array([[True, True, True, False], [True] * 4])}  # fmt: skip
+  losses, metrics = captions(out, batch, smoothing=0.0)
+  assert losses['words'][0] == pytest.approx(np.log(2) + np.log(4), rel=1e-6)  # of the words 0 and 1
+  assert float(losses['words'][1]) == 2 and [float(n) for n in metrics['accuracy/words']] == [1, 2]
+
+
+def pairs(rows=6, seed=0):
+  text, image = jax.random.normal(jax.random.key(seed), (2, rows, 4))
+  unit = lambda x: x / jnp.linalg.norm(x, axis=-1, keepdims=True)
+  return {'text': unit(text), 'image': unit(image), 'scale': jnp.float32(3.0)}
+
+
+def test_contrast_by_hand():
+  out = {'text': jnp.eye(2), 'image': jnp.array([[1.0, 0.0], [1.0, 0.0]]), 'scale': jnp.float32(LN3)}
+  losses, metrics = contrastive(out, {'weight': jnp.ones(2)})
+  # text 0: alike, 1/2; text 1: alike; image 0: 3/4 on text 0; image 1: 1/4 on its own
+  assert losses['contrast'][0] == pytest.approx((2 * np.log(2) + np.log(4 / 3) + np.log(4)) / 2, rel=1e-6)
+  assert [float(n) for n in metrics['accuracy/image to text']] == [1, 2]
+
+
+def test_a_row_that_fills_up_is_no_rival():
+  out, weight = pairs(), jnp.array([1.0, 1, 1, 1, 0, 0])
+  whole = contrastive(out, {'weight': weight})
+  cut = contrastive({k: v[:4] if v.ndim else v for k, v in out.items()}, {'weight': weight[:4]})
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), whole, cut)
+  grad = jax.grad(lambda text: contrastive(out | {'text': text}, {'weight': weight})[0]['contrast'][0])(out['text'])
+  assert np.isfinite(grad).all() and not grad[4:].any() and grad[:4].any()
+
+
+def test_contrast_over_devices_is_that_of_one():
+  out, weight = pairs(), jnp.array([1.0, 1, 1, 1, 1, 0])
+  whole = contrastive(out, {'weight': weight})
+  shard = lambda x: x.reshape(3, 2, *x.shape[1:])
+  each = jax.vmap(
+    lambda text, image, row: contrastive(
+      {'text': text, 'image': image, 'scale': out['scale']}, {'weight': row}, 'data'
+    ),
+    axis_name='data',
+  )(shard(out['text']), shard(out['image']), shard(weight))
+  total = jax.tree.map(lambda a: a.sum(0), each)
+  np.testing.assert_allclose(total[0]['contrast'][0], whole[0]['contrast'][0], rtol=1e-6)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), total[1], whole[1])

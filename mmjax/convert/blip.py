@@ -6,7 +6,6 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from mmjax import generate
 from mmjax.convert.models import example
@@ -37,6 +36,7 @@ from mmjax.convert.plan import (
 from mmjax.fusion.layers import ENTRY
 from mmjax.models.blip import BLIP, Text, writer
 from mmjax.models.vit import ViT
+from mmjax.objectives import smoothed
 
 CLASSES = ('BlipForConditionalGeneration', 'BlipForQuestionAnswering', 'BlipForImageTextRetrieval')
 SMOOTHING = 0.1  # of the labels of words, in the authors' code; HuggingFace's config has its own
@@ -221,7 +221,7 @@ def outputs(plan: Plan, variables: Mapping, given: Arrays) -> Arrays:
   def loss(run):
     following = given['labels'][:, 1:]
     smoothing = SMOOTHING if 'image' in given else number(plan.config['text_config'], 'label_smoothing', 0.0)
-    losses = _smoothed(run(*called)['words'][:, :-1], following, smoothing)
+    losses = smoothed(run(*called)['words'][:, :-1], following, smoothing)
     return losses.sum() / (following >= 0).sum(), {}
 
   if 'labels' in given:
@@ -245,15 +245,9 @@ def _matched(plan: Plan, variables: Mapping, called: tuple, out: Arrays, seen: A
   return found | learnt(plan, variables, loss)
 
 
-def _smoothed(scores: jax.Array, labels: np.ndarray, smoothing: float) -> jax.Array:
-  """Cross-entropy [B,L] of scores [B,L,V] against smoothed labels [B,L]; 0 for negative ones."""
-  wanted = optax.smooth_labels(jax.nn.one_hot(labels, scores.shape[-1]), smoothing)
-  return optax.softmax_cross_entropy(scores, wanted) * (labels >= 0)
-
-
 def _answers(plan: Plan, variables: Mapping, out: Arrays, given: Arrays) -> Arrays:
   """What the peer writes: from the first word of its answers to the end token."""
-  length = wanted(given, 'answer_greedy_sequences', 1, 8)
+  length = wanted(plan, 'answer_greedy_sequences', 1, 8)
   if not length:
     return {}
   words = plan.config['text_config']
@@ -275,7 +269,7 @@ def _inside(out: Arrays, maps: Mapping, states: Mapping, authors: bool) -> Array
 
 def _written(plan: Plan, variables: Mapping, out: Arrays, given: Arrays) -> Arrays:
   """What the peer writes: after the first words of the text, less the last of them, and freely; likeliest and beams."""
-  prompts = wanted(given, 'greedy_prompt_ids', 1, 4)
+  prompts = wanted(plan, 'greedy_prompt_ids', 1, 4)
   if not prompts or 'image' in given:
     return {}
   words = plan.config['text_config']
@@ -288,7 +282,7 @@ def _written(plan: Plan, variables: Mapping, out: Arrays, given: Arrays) -> Arra
     ('greedy_nopromt_sequences', begun[:, :1], generate.greedy),
     ('beam3_sequences', begun, partial(generate.beam, beams=3)),
   ):
-    if length := wanted(given, name, 1, first.shape[1] + 8):
+    if length := wanted(plan, name, 1, first.shape[1] + 8):
       found[name] = write(writer(plan.model, variables, out['v'], None, length), first, length=length, **ends)
   text = found['greedy_sequences']
   every = plan.model.apply(variables, text, text >= 0, out['v'], train=False, method='write')

@@ -1,6 +1,7 @@
 """A stored case of a peer (its weights, inputs and outputs) against the model here, output by output."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -25,7 +26,8 @@ def compute(folder: str | Path, allow_pickle: bool = False) -> Arrays:
     raise UserError(f'{folder}: no inputs.safetensors, expected a stored case')
   given: Arrays = {name: np.array(a) for name, a in Tensors([folder / 'inputs.safetensors']).items()}
   if (folder / 'case.json').is_file():
-    given['outputs'] = {name: shape for name, (shape, _) in read_json(folder / 'case.json').get('outputs', {}).items()}
+    stored = read_json(folder / 'case.json').get('outputs', {})
+    plan = replace(plan, stored={name: tuple(shape) for name, (shape, _) in stored.items()})
   with jax.default_matmul_precision('highest'):
     variables = converted(plan, tensors)
     try:

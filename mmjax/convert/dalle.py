@@ -8,7 +8,7 @@ import numpy as np
 from mmjax.convert import dvae
 from mmjax.convert.models import example
 from mmjax.convert.names import Row, dense, embed, norm, unused, vector
-from mmjax.convert.plan import Arrays, Config, Plan, Shapes, cross_entropy, learnt, number
+from mmjax.convert.plan import Arrays, Config, Plan, Shapes, cross_entropy, learnt, number, wanted
 from mmjax.models.dalle import DALLE
 
 
@@ -60,8 +60,9 @@ def outputs(plan: Plan, variables: Mapping, given: Arrays) -> Arrays:
   """Scores of the whole, of the text with 7 codes, and of the text alone; the weighted loss (section 2.2)."""
   model, text, codes = plan.model, jnp.asarray(given['text']), jnp.asarray(given['image_codes'])
   scores = lambda codes: model.apply(variables, text, codes, train=False)['logits']
-  few = given.get('outputs', {}).get('logits_partial', (0, 1 + model.words + 7))[1] - 1 - model.words
-  found = {'logits': scores(codes), 'logits_partial': scores(codes[:, :few]), 'logits_text_only': scores(codes[:, :0])}
+  few = wanted(plan, 'logits_partial', 1, 1 + model.words + 7) - 1 - model.words
+  found = {'logits': scores(codes), 'logits_text_only': scores(codes[:, :0])}
+  found |= {'logits_partial': scores(codes[:, :few])} if few > 0 else {}
 
   def loss(run):
     made, ids = run(text, codes)['logits'], model.together(text, codes)[:, 1:]

@@ -30,6 +30,7 @@ class Plan:
   outputs: Callable[['Plan', Mapping, Arrays], Arrays]  # (plan, variables, the peer's inputs) -> the peer's outputs
   tied: Mapping[str, str] = field(default_factory=dict)  # a tensor's second name -> its first
   buffers: Mapping[str, np.ndarray] = field(default_factory=dict)  # no parameters: made anew
+  stored: Shapes | None = None  # of the outputs that a case holds, where they are known
 
   def shapes(self) -> Mapping:
     """The model's variables as shapes; nothing is computed."""
@@ -60,14 +61,14 @@ def position_ids(name: str, length: int) -> dict[str, np.ndarray]:
   return {name: np.arange(length)[None]}
 
 
-def wanted(given: Arrays, name: str, axis: int, default: int) -> int:
+def wanted(plan: Plan, name: str, axis: int, default: int) -> int:
   """How many ids the peer wrote, which no input says: a size of the stored output, 0 where a case has no such output.
 
   `default` where no outputs are stored.
   """
-  if 'outputs' not in given:
+  if plan.stored is None:
     return default
-  return given['outputs'][name][axis] if name in given['outputs'] else 0
+  return plan.stored[name][axis] if name in plan.stored else 0
 
 
 def learnt(plan: Plan, variables: Mapping, loss: Callable[[Callable[..., Any]], tuple[jax.Array, Arrays]]) -> Arrays:
