@@ -13,5 +13,5 @@ os.environ.setdefault('TFDS_DATA_DIR', str(SCRATCH / 'data'))
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(SCRATCH / 'compiled'))
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.2')
 os.environ.setdefault('JAX_DEFAULT_PRNG_IMPL', 'rbg')  # `init` compiles in less than half the time of threefry's
-# Programs run once here, so that compiling them well does not pay; .ci/run has most of the marked tests compiled as for a user.
+# Programs run once here, so that compiling them well does not pay; .ci/run compiles most marked tests as for a user.
 os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
