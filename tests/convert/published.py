@@ -1,5 +1,7 @@
 """The tensor lists of published full-size checkpoints, and the configurations that stand beside them.
 
+  python -m tests.convert.published    what of each list is mapped, ignored, missing, left over
+
 published.json: checkpoint -> lines 'name shape', a name with '{n}' followed by the numbers that stand for it ('0-11' or
 '0,2,4'), and a dtype where it is not float32. Lists of names and shapes are facts of the published files.
 """
@@ -89,3 +91,22 @@ def tensors(name: str) -> dict[str, np.ndarray]:
     size = () if shape == '-' else tuple(map(int, shape.split('x')))
     found |= {tensor.replace('{n}', str(n)): np.broadcast_to(zero, size) for n in numbers}
   return found
+
+
+def main() -> None:
+  from mmjax.convert import families
+  from mmjax.convert.names import misfits
+
+  print(f'{"checkpoint":34} tensors  mapped  second names  ignored  missing or left over')
+  for name in LISTS:
+    found = tensors(name)
+    plan = families.plan(CONFIGS[name], {tensor: a.shape for tensor, a in found.items()}, name)
+    once = {tensor: a for tensor, a in found.items() if tensor not in plan.tied}
+    ignored = sorted(set(plan.buffers) & set(once))
+    wrong = misfits(plan.rows, once, plan.shapes(), plan.buffers)
+    counts = f'{len(found):7}  {len(once) - len(ignored):6}  {len(found) - len(once):12}  {len(ignored):7}'
+    print(f'{name:34} {counts}  {len(wrong):20}  {", ".join(ignored)}'.rstrip())
+
+
+if __name__ == '__main__':
+  main()
