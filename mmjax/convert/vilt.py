@@ -128,7 +128,13 @@ def outputs(plan: Plan, variables: Mapping, given: Arrays) -> Arrays:
   found |= {f'hidden_states.{n}': h for n, h in enumerate(hidden)}
   if paired:  # a list over images, of lists over layers
     images = pixels.shape[1]
-    found = {f'{k.split(".")[0]}.{i}.{k.split(".")[1]}': a[i::images] for k, a in found.items() for i in range(images)}
+    each = [_most(model, None if seen is None else seen[:, i], patches.shape, pixels.shape[-2:]) for i in range(images)]
+    cut = lambda name, a, n: a[:, :, :n, :n] if name.startswith('attentions') else a[:, :n]
+    found = {
+      '.'.join([*k.split('.')[:1], str(i), *k.split('.')[1:]]): cut(k, a[i::images], text.shape[1] + 1 + most)
+      for k, a in found.items()
+      for i, most in enumerate(each)
+    }
   found['last_hidden_state'] = both(out)
   found |= {'pooler_output': out['pooled']} if 'pooled' in out else {}
   names = {'answers': 'logits', 'words': 'logits'}
