@@ -344,6 +344,7 @@ def launched():
   return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_jit_and_pmap_on_eight_devices_have_the_gradients_of_one(launched):
   rows = launched['gradients']
   ways = [(row['how'], row['devices'], row['micro_batches']) for row in rows]
@@ -356,11 +357,13 @@ def test_jit_and_pmap_on_eight_devices_have_the_gradients_of_one(launched):
   assert any(row['all'] > 0 for row in rows[1:])  # else all would have run on one device
 
 
+@pytest.mark.slow
 def test_an_evaluation_on_eight_devices_is_that_of_one(launched):
   assert len(launched['evaluations']) == 2
   assert max(launched['evaluations']) <= 1e-5
 
 
+@pytest.mark.slow
 def test_each_device_of_pmap_draws_its_own_dropout(launched):
   assert launched['draws'] > 1e-3
 

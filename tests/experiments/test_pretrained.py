@@ -35,6 +35,7 @@ def tuned(published, tmp_path_factory):
   return workdir, call(workdir, *TWO, f'--pretrained={published}')
 
 
+@pytest.mark.slow
 def test_a_published_checkpoint_begins_a_run(tuned, published):
   workdir, done = tuned
   assert done.returncode == 0, done.stderr
@@ -50,6 +51,7 @@ def test_a_published_checkpoint_begins_a_run(tuned, published):
   assert json.loads((workdir / 'config.json').read_text())['pretrained'] == str(published)
 
 
+@pytest.mark.slow
 def test_a_run_with_it_is_another_run_than_one_without(tuned):
   done = call(tuned[0], *TWO)
   assert done.returncode == 2 and 'pretrained' in done.stderr and done.stderr.count('\n') == 1

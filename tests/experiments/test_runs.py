@@ -292,6 +292,7 @@ def test_a_finished_run_called_again_says_the_same_once(trained, tmp_path):
   assert without_clock(rows(workdir)) == without_clock(rows(trained[0]))
 
 
+@pytest.mark.slow
 def test_without_a_good_checkpoint_nothing_is_scored_and_training_says_that_it_begins_anew(trained, tmp_path):
   workdir = tmp_path / 'run'
   shutil.copytree(trained[0], workdir)
@@ -385,8 +386,13 @@ def test_predict_refuses_in_one_line(trained, tmp_path, image, question, words):
   ('experiment', 'variant', 'more'),
   [
     ('visualbert', 'tiny', ['--config.model.schedule=1*[t<tv v<tv tied]']),
-    ('uniter', 'tiny', ['--config.model.schedule=1*[t<tv v<tv tied]']),
-    ('vilbert', 'tiny', ['--config.model.schedule=1*[t<t] 1*[t<v v<t; v<v t<t]', '--config.model.pooled=8']),
+    pytest.param('uniter', 'tiny', ['--config.model.schedule=1*[t<tv v<tv tied]'], marks=pytest.mark.slow),
+    pytest.param(
+      'vilbert',
+      'tiny',
+      ['--config.model.schedule=1*[t<t] 1*[t<v v<t; v<v t<t]', '--config.model.pooled=8'],
+      marks=pytest.mark.slow,
+    ),
     pytest.param('lxmert', 'pretrain', [], marks=pytest.mark.slow),
     pytest.param('lxmert', 'pixels', [], marks=pytest.mark.slow),
     pytest.param('lxmert', 'easy_vqa', ['--config.pixels.channels=(4, 4, 4, 4)'], marks=pytest.mark.slow),
