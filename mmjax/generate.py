@@ -2,7 +2,7 @@
 
 A model is a function `step(cache, ids [B,Q], at) -> (logits [B,Q,V], cache)`: it is given the ids at the positions from
 `at` on, and what it returned before (None at first), and scores the token that follows each. What it keeps are arrays
-whose fourth axis from the end is B, as in `fusion.layers.CACHE`. All functions here can be jitted; they stop when every
+whose fourth axis from the end is B, as in `layers.cache.CACHE`. All functions here can be jitted; they stop when every
 row has ended.
 
 B rows, P prompt, Q new ids, T ids in all, V vocabulary, K beams.

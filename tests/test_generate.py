@@ -161,3 +161,19 @@ def test_a_picture_from_what_was_kept_is_that_from_the_whole(rotary, shift):
   kept = jax.jit(lambda: generate.greedy(dalle.painter(model, variables), first, length=12))()
   np.testing.assert_array_equal(kept, jax.jit(lambda: generate.greedy(anew(scores), first, length=12))())
   assert (kept[:, 3:] >= 13).all()  # codes alone follow the text
+
+
+def test_what_a_model_has_not_is_said():
+  image, text = jnp.zeros((1, 8, 8, 3)), jnp.array([[1, 2]])
+  captions = BLIP(ViT(image=8, patch=4, schedule='1*[v<v]', width=6, heads=2, mlp=8), None, TEXT, 0)
+  variables = drawn(captions, image, text, text > 0, train=False)
+  with pytest.raises(UserError, match='BLIP without encoder'):
+    captions.apply(variables, text, text > 0, jnp.zeros((1, 4, 6)), train=False, method='read')
+  with pytest.raises(UserError, match='would learn of those behind it'):
+    captions.clone(decoder=TEXT.clone(schedule='1*[v<t; t<v]')).init(
+      jax.random.key(0), image, text, text > 0, train=False
+    )
+  words = DALLE(11, 2, 7, 3, 12, 1, 2, 6)
+  variables = drawn(words, text, jnp.zeros((1, 9), int), train=False)
+  with pytest.raises(UserError, match='DALLE without its vae'):
+    words.apply(variables, jnp.zeros((1, 9), int), method='paint')

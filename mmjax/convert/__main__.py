@@ -48,7 +48,7 @@ def info(args: argparse.Namespace) -> None:
   from mmjax.convert.names import UNUSED, count, flatten, misfits, refuse
 
   plan, tensors = read(args.path, args.allow_pickle)
-  expected = plan.shapes()
+  expected = plan.shapes
   flat = flatten(expected)
   size = sum(tensor.nbytes for tensor in tensors.values())
   print(f'{type(plan.model).__name__}: {count(expected):,} parameters, {len(tensors)} tensors, {size / 1e6:,.1f} MB')
@@ -76,7 +76,7 @@ def import_(args: argparse.Namespace) -> None:
 
   with progress('importing') as seen:
     plan = import_(args.path, args.out, args.allow_pickle, seen)
-  print(f'{type(plan.model).__name__} with {count(plan.shapes()):,} parameters: written to {args.out}')
+  print(f'{type(plan.model).__name__} with {count(plan.shapes):,} parameters: written to {args.out}')
 
 
 def export(args: argparse.Namespace) -> None:

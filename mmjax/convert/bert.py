@@ -16,12 +16,13 @@ from mmjax.convert.plan import (
   activation,
   captured,
   cross_entropy,
+  fixed,
+  inside,
   learnt,
   number,
   position_ids,
 )
 from mmjax.errors import UserError
-from mmjax.fusion.layers import ENTRY
 from mmjax.models.bert import BERT
 
 CLASSES = ('BertModel', 'BertForPreTraining', 'BertForMaskedLM')
@@ -29,9 +30,7 @@ FIXED = {'is_decoder': False, 'add_cross_attention': False, 'position_embedding_
 
 
 def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
-  for key, value in FIXED.items():
-    if config.get(key, value) != value:
-      raise UserError(f'config.json: {key} {config[key]!r}, expected {value!r}')
+  fixed(config, FIXED)
   if kind == 'BertForMaskedLM' and 'cls.seq_relationship.weight' not in shapes:
     raise UserError('a BertForMaskedLM without cls.seq_relationship, expected both heads of pre-training')
   pretrain = kind != 'BertModel'
@@ -86,9 +85,7 @@ def outputs(plan: Plan, variables: Mapping, given: Arrays) -> Arrays:
     given.get('position_ids'),
   )
   out, maps, states = captured(plan, variables, *called)
-  states = states['encoder']
-  found = {f'attentions.{n}': m for n, m in enumerate(maps['encoder']['group0']['sub0/t<t'])}
-  found |= {f'hidden_states.{n}': h for n, h in enumerate([states[ENTRY]['t'], *states['group0']['t']])}
+  found = inside(maps, states, 't')
   names = {
     't': 'last_hidden_state',
     'pooled': 'pooler_output',

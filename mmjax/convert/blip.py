@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from functools import partial
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -15,6 +14,7 @@ from mmjax.convert.names import (
   bert_embed,
   dense,
   feed_forward,
+  fused,
   layers,
   norm,
   vector,
@@ -28,12 +28,14 @@ from mmjax.convert.plan import (
   activation,
   captured,
   cross_entropy,
+  inside,
   learnt,
+  margin,
   number,
+  numbered,
   position_ids,
   wanted,
 )
-from mmjax.fusion.layers import ENTRY
 from mmjax.models.blip import BLIP, Text, writer
 from mmjax.models.vit import ViT
 from mmjax.objectives import smoothed
@@ -74,15 +76,12 @@ def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
 def plan_authors(config: Config, shapes: Shapes, kind: str) -> Plan:
   """The authors' BLIP_Decoder and BLIP_ITM. Sizes are the tensors' where the config says nothing."""
   vision, words = config.get('vision', {}), config.get('text', {})
-  width, patch = (
-    shapes['visual_encoder.patch_embed.proj.weight'][0],
-    shapes['visual_encoder.patch_embed.proj.weight'][2],
-  )
+  width, channels, patch, _ = shapes['visual_encoder.patch_embed.proj.weight']
   grid = round((shapes['visual_encoder.pos_embed'][1] - 1) ** 0.5)
   image = ViT(
     image=grid * patch,
     patch=patch,
-    schedule=f'{_count(shapes, "visual_encoder.blocks")}*[v<v]',
+    schedule=f'{numbered(shapes, "visual_encoder.blocks")}*[v<v]',
     width=width,
     heads=vision.get('num_heads', width // 64),
     mlp=shapes['visual_encoder.blocks.0.mlp.fc1.weight'][0],
@@ -93,18 +92,13 @@ def plan_authors(config: Config, shapes: Shapes, kind: str) -> Plan:
   text = Text(
     vocab=vocab,
     positions=shapes[f'{prefix}.embeddings.position_embeddings.weight'][0],
-    schedule=f'{_count(shapes, f"{prefix}.encoder.layer")}*[t<t noffn; t<v]',
+    schedule=f'{numbered(shapes, f"{prefix}.encoder.layer")}*[t<t noffn; t<v]',
     width=size,
     heads=words.get('num_attention_heads', size // 64),
     mlp=shapes[f'{prefix}.encoder.layer.0.intermediate.dense.weight'][0],
     own_scores=prefix != 'text_encoder',
   )
-  return _plan(config, image, text, shapes, shapes['visual_encoder.patch_embed.proj.weight'][1], 'visual_encoder')
-
-
-def _count(shapes: Shapes, below: str) -> int:
-  at = below.count('.') + 1
-  return len({name.split('.')[at] for name in shapes if name.startswith(f'{below}.')})
+  return _plan(config, image, text, shapes, channels, 'visual_encoder')
 
 
 def _plan(config: Config, image: ViT, text: Text, shapes: Shapes, channels: int, vision: str) -> Plan:
@@ -148,15 +142,12 @@ def _image(image: ViT, theirs: bool) -> list[Row]:
   }  # fmt: skip
   layer = [
     *norm('norm', names['norm']),
-    *(row for i, part in enumerate(('query', 'key', 'value')) for row in (
-      Row(f'{part}/kernel', (f'{names["qkv"]}.weight',), 'dense', part=(i, 3)),
-      Row(f'{part}/bias', (f'{names["qkv"]}.bias',), part=(i, 3)),
-    )),
+    *fused('', f'{names["qkv"]}.weight', f'{names["qkv"]}.bias'),
     *dense('out', names['out']),
     *norm('ffn_norm', names['ffn_norm']),
     *dense('ffn/expand', 'mlp.fc1'),
     *dense('ffn/project', 'mlp.fc2'),
-  ]  # fmt: skip
+  ]
   return [
     Row('patches/token', (names['token'],), 'token'),
     Row('patches/position', (names['position'],), 'batched'),
@@ -170,17 +161,11 @@ def _image(image: ViT, theirs: bool) -> list[Row]:
 def _text(text: Text) -> list[Row]:
   """Self-attention is the first sub-layer; cross-attention, whose keys and values are the image's, and feed-forward
   are the second."""
-  first = attention('sub0_t', 'attention.self', 'attention.output')
-  second = attention('sub1_t', 'crossattention.self', 'crossattention.output')
-  second = [
-    Row(
-      row.ours.replace('sub1_t', 'sub1_v') if '/key/' in row.ours or '/value/' in row.ours else row.ours,
-      row.theirs,
-      row.layout,
-    )
-    for row in second
+  layer = [
+    *attention('sub0_t', 'attention.self', 'attention.output'),
+    *attention('sub1_t', 'crossattention.self', 'crossattention.output', source='sub1_v'),
+    *feed_forward('sub1_t', 'intermediate.dense', 'output'),
   ]
-  layer = [*first, *second, *feed_forward('sub1_t', 'intermediate.dense', 'output')]
   found = [row for row in bert_embed('text') if '/type/' not in row.ours]
   found += layers(layer, 'encoder/group0', 'encoder.layer.{n}', text.schedule)
   if not text.writes:
@@ -206,16 +191,13 @@ def outputs(plan: Plan, variables: Mapping, given: Arrays) -> Arrays:
   answer = (given['decoder_input_ids'], given['decoder_attention_mask'] > 0) if 'decoder_input_ids' in given else ()
   called = (image, text, mask, *answer)
   out, maps, states = captured(plan, variables, *called)
-  of_image = states['image']['encoder']
-  found = {f'attentions.{n}': m for n, m in enumerate(maps['image']['encoder']['group0']['sub0/v<v'])}
-  found |= {f'hidden_states.{n}': h for n, h in enumerate([of_image[ENTRY]['v'], *of_image['group0']['v']])}
-  found |= {'image_embeds': out['v'], 'last_hidden_state': out['v']}
+  found = inside(maps['image'], states['image'], 'v') | {'image_embeds': out['v'], 'last_hidden_state': out['v']}
   if model.out:
     return _matched(plan, variables, called, out, found)
   if model.encoder:
     found |= _answers(plan, variables, out, given)
   else:
-    found |= _inside(out, maps['decoder'], states['decoder'], 'image' in given)
+    found |= _decoder(out, maps['decoder'], states['decoder'], 'image' in given)
     found |= _written(plan, variables, out, given)
 
   def loss(run):
@@ -257,14 +239,13 @@ def _answers(plan: Plan, variables: Mapping, out: Arrays, given: Arrays) -> Arra
   return {'answer_greedy_sequences': generate.greedy(step, first, length=length, **ends)}
 
 
-def _inside(out: Arrays, maps: Mapping, states: Mapping, authors: bool) -> Arrays:
+def _decoder(out: Arrays, maps: Mapping, states: Mapping, authors: bool) -> Arrays:
   """The decoder's states and attention maps. The authors' states are named without 'text.'."""
-  states, maps = states['encoder'], maps['encoder']['group0']
-  hidden = {f'hidden_states.{n}': h for n, h in enumerate([states[ENTRY]['t'], *states['group0']['t']])}
-  found = {'logits': out['words']} | {f'text.{name}': h for name, h in hidden.items()} | {'text.logits': out['words']}
-  found |= {f'text.attentions.{n}': m for n, m in enumerate(maps['sub0/t<t'])}
-  found |= {f'text.cross_attentions.{n}': m for n, m in enumerate(maps['sub1/t<v'])}
-  return found | (hidden if authors else {})
+  text = inside(maps, states, 't')
+  found = {f'text.{name}': value for name, value in text.items()}
+  found |= {'logits': out['words'], 'text.logits': out['words']}
+  found |= {f'text.cross_attentions.{n}': m for n, m in enumerate(maps['encoder']['group0']['sub1/t<v'])}
+  return found | ({name: h for name, h in text.items() if name.startswith('hidden')} if authors else {})
 
 
 def _written(plan: Plan, variables: Mapping, out: Arrays, given: Arrays) -> Arrays:
@@ -287,6 +268,4 @@ def _written(plan: Plan, variables: Mapping, out: Arrays, given: Arrays) -> Arra
   text = found['greedy_sequences']
   every = plan.model.apply(variables, text, text >= 0, out['v'], train=False, method='write')
   scores = every[:, begun.shape[1] - 1 : -1]
-  best = jax.lax.top_k(scores, 2)[0]
-  margin = (best[..., 0] - best[..., 1]).min()
-  return found | {'greedy_step_scores': scores, 'greedy_min_top2_margin': margin}
+  return found | {'greedy_step_scores': scores, 'greedy_min_top2_margin': margin(scores)}

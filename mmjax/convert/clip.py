@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from mmjax.convert.models import example
-from mmjax.convert.names import Row, dense, embed, layers, norm, unused, vector
+from mmjax.convert.names import Row, dense, embed, fused, layers, norm, unused, vector
 from mmjax.convert.plan import (
   Arrays,
   Config,
@@ -17,12 +17,13 @@ from mmjax.convert.plan import (
   activation,
   captured,
   cross_entropy,
+  inside,
   learnt,
   number,
+  numbered,
   position_ids,
 )
 from mmjax.errors import UserError
-from mmjax.fusion.layers import ENTRY
 from mmjax.models.clip import CLIP, ImageTower, TextTower
 
 CLASSES = (
@@ -122,12 +123,12 @@ def plan_openai(config: Config, shapes: Shapes, kind: str) -> Plan:
   """OpenAI's state_dict. Sizes are read off the tensors; heads are width / 64 where the config says nothing else."""
   text_of, image_of = config.get('clip', {}), config.get('visual', {})
   size = lambda name, axis=0: _size(shapes, name, axis)
-  count = lambda below: len({n.split('.')[below.count('.')] for n in shapes if n.startswith(below)})
+  count = lambda below: numbered(shapes, below)
   width = size('ln_final.weight')
   text = TextTower(
     vocab=size('token_embedding.weight'),
     positions=size('positional_embedding'),
-    schedule=f'{count("transformer.resblocks.")}*[t<t]',
+    schedule=f'{count("transformer.resblocks")}*[t<t]',
     width=width,
     heads=text_of.get('transformer_heads', width // 64),
     mlp=size('transformer.resblocks.0.mlp.c_fc.weight'),
@@ -139,7 +140,7 @@ def plan_openai(config: Config, shapes: Shapes, kind: str) -> Plan:
     image = ImageTower(
       image=grid * patch,
       patch=patch,
-      schedule=f'{count("visual.transformer.resblocks.")}*[v<v]',
+      schedule=f'{count("visual.transformer.resblocks")}*[v<v]',
       width=width,
       heads=image_of.get('heads', width // 64),
       mlp=size('visual.transformer.resblocks.0.mlp.c_fc.weight'),
@@ -154,7 +155,7 @@ def plan_openai(config: Config, shapes: Shapes, kind: str) -> Plan:
       width=width,
       heads=image_of.get('heads', 32 * width // 64),
       out=size('visual.attnpool.c_proj.weight'),
-      blocks=tuple(count(f'visual.layer{n}.') for n in range(1, 5)),
+      blocks=tuple(count(f'visual.layer{n}') for n in range(1, 5)),
     )
     vision = _resnet(image)
   rows = [
@@ -180,10 +181,7 @@ def _blocks(ours: str, theirs: str, schedule: str) -> list[Row]:
   """OpenAI's transformer: query, key and value in one tensor."""
   layer = [
     *norm('norm', 'ln_1'),
-    *(row for i, part in enumerate(('query', 'key', 'value')) for row in (
-      Row(f'{part}/kernel', ('attn.in_proj_weight',), 'dense', part=(i, 3)),
-      Row(f'{part}/bias', ('attn.in_proj_bias',), part=(i, 3)),
-    )),
+    *fused('', 'attn.in_proj_weight', 'attn.in_proj_bias'),
     *dense('out', 'attn.out_proj'),
     *norm('ffn_norm', 'ln_2'),
     *dense('ffn/expand', 'mlp.c_fc'),
@@ -262,7 +260,4 @@ def _inside(tower: TextTower | ImageTower, maps: Mapping, states: Mapping) -> Ar
   """Attention maps and states of a transformer tower."""
   if getattr(tower, 'blocks', ()):
     return {}
-  s = 't' if isinstance(tower, TextTower) else 'v'
-  states, maps = states['encoder'], maps['encoder']['group0'][f'sub0/{s}<{s}']
-  layers = [states[ENTRY][s], *states['group0'][s]]
-  return {f'attentions.{n}': m for n, m in enumerate(maps)} | {f'hidden_states.{n}': h for n, h in enumerate(layers)}
+  return inside(maps, states, 't' if isinstance(tower, TextTower) else 'v')

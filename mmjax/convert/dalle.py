@@ -7,7 +7,7 @@ import numpy as np
 
 from mmjax.convert import dvae
 from mmjax.convert.models import example
-from mmjax.convert.names import Row, dense, embed, norm, unused, vector
+from mmjax.convert.names import Row, dense, embed, fused, norm, unused, vector
 from mmjax.convert.plan import Arrays, Config, Plan, Shapes, cross_entropy, learnt, number, wanted
 from mmjax.models.dalle import DALLE
 
@@ -46,10 +46,7 @@ def rows(model: DALLE) -> list[Row]:
     for part, below in (('attention', first), ('ffn', second)):
       found += [Row(f'{ours}/{part}_scale', (f'{below}.scale',), 'token')]
       found += norm(f'{ours}/{part}_norm', f'{below}.fn.norm')
-    found += [
-      Row(f'{ours}/attention/{part}/kernel', (f'{first}.{inside}.fn.to_qkv.weight',), 'dense', part=(i, 3))
-      for i, part in enumerate(('query', 'key', 'value'))
-    ]
+    found += fused(f'{ours}/attention', f'{first}.{inside}.fn.to_qkv.weight')
     found += dense(f'{ours}/attention/out', f'{first}.{inside}.fn.to_out.0')
     found += dense(f'{ours}/ffn/expand', f'{second}.{inside}.net.0')
     found += dense(f'{ours}/ffn/project', f'{second}.{inside}.net.3')

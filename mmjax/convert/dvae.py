@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from einops import rearrange
 
 from mmjax.convert.models import example
-from mmjax.convert.names import Row, to_theirs, vector
-from mmjax.convert.plan import Arrays, Config, Plan, Shapes, number
+from mmjax.convert.names import Row, vector
+from mmjax.convert.plan import Arrays, Config, Plan, Shapes, learnt, margin, number
 from mmjax.models.dvae import DVAE, Decoder, Encoder, ReleasedDVAE, map_pixels, uniformity
 
 CLASSES = ('FlavaImageCodebook',)
@@ -80,19 +80,14 @@ def outputs_released(plan: Plan, variables: Mapping, given: Arrays) -> Arrays:
   found |= {'reconstruction': channels_first(out['image'])}
   found |= {'soft_x_stats': channels_first(model.apply(variables, image, method='soft'))}
 
-  def loss(params):
-    return (model.apply({'params': params}, image, method='soft') ** 2).mean()
+  def loss(run):
+    return (run(image) ** 2).mean(), {}
 
-  return found | _learnt(plan, variables, loss)
+  return found | learnt(plan, variables, loss, method='soft')
 
 
 def _codes(logits: jax.Array) -> Arrays:
-  best = jax.lax.top_k(logits, 2)[0]
-  return {
-    'z_logits': channels_first(logits),
-    'codes': logits.argmax(-1),
-    'code_top2_margin_min': (best[..., 0] - best[..., 1]).min(),
-  }
+  return {'z_logits': channels_first(logits), 'codes': logits.argmax(-1), 'code_top2_margin_min': margin(logits)}
 
 
 # --- DALLE-pytorch's -------------------------------------------------------------------------------------------------
@@ -135,25 +130,18 @@ def outputs(plan: Plan, variables: Mapping, given: Arrays) -> Arrays:
   codes = out['logits'].argmax(-1)
   found = _codes(out['logits'])
 
-  def loss(params):
-    made = model.apply({'params': params}, image, None, temperature)
+  def loss(run):
+    made = run(image, None, temperature)
     off = made['image'] - (image - 0.5) / 0.5
     far = jnp.abs(off)
     smooth = jnp.where(far < 1, 0.5 * off**2, far - 0.5)
     error = (smooth if number(plan.config, 'smooth_l1_loss', False) else off**2).mean()
-    return error + uniformity(made['logits']).sum() * number(plan.config, 'kl_div_loss_weight', 0.0)
+    return error + uniformity(made['logits']).sum() * number(plan.config, 'kl_div_loss_weight', 0.0), {}
 
-  return _learnt(plan, variables, loss) | {
+  return learnt(plan, variables, loss) | {
     'logits': found['z_logits'],
     'codes': rearrange(codes, 'B y x -> B (y x)'),
     'margin': found['code_top2_margin_min'],
     'reconstruction_nonoise': channels_first(out['image']),
     'decoded_from_codes': channels_first(model.apply(variables, codes, method='decode')),
   }
-
-
-def _learnt(plan: Plan, variables: Mapping, loss) -> Arrays:
-  """As `plan.learnt`, for models that are called otherwise. loss: a function of the parameters."""
-  total, grads = jax.value_and_grad(loss)(variables['params'])
-  named = to_theirs(plan.rows, {'params': grads})
-  return {'loss': total} | {f'grad::{name}': gradient for name, gradient in named.items()}

@@ -131,7 +131,7 @@ def plan(config: Config, shapes: Shapes, where: str) -> Plan:
     kind = found[0]
   try:
     made = KINDS[kind].plan(config, shapes, kind)
-    made.shapes()  # sizes that do not fit one another show here
+    _ = made.shapes  # sizes that do not fit one another show here
     return made
   except UserError as error:
     raise UserError(f'{where}: {error}') from error

@@ -4,21 +4,29 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mmjax.convert.gpt import FIXED, layer
+from mmjax.convert.gpt import FIXED, layer, masks
 from mmjax.convert.models import example
 from mmjax.convert.names import Row, embed, layers, vector
-from mmjax.convert.plan import Arrays, Config, Plan, Shapes, activation, captured, cross_entropy, learnt, number
-from mmjax.errors import UserError
-from mmjax.fusion.layers import ENTRY
+from mmjax.convert.plan import (
+  Arrays,
+  Config,
+  Plan,
+  Shapes,
+  activation,
+  captured,
+  cross_entropy,
+  fixed,
+  inside,
+  learnt,
+  number,
+)
 from mmjax.models.imagegpt import ImageGPT
 
 CLASSES = ('ImageGPTForCausalImageModeling',)
 
 
 def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
-  for key, value in FIXED.items():
-    if config.get(key, value) != value:
-      raise UserError(f'config.json: {key} {config[key]!r}, expected {value!r}')
+  fixed(config, FIXED)
   width = number(config, 'n_embd')
   model = ImageGPT(
     colours=number(config, 'vocab_size') - 1,
@@ -32,10 +40,7 @@ def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
     dropout=number(config, 'resid_pdrop', 0.1),
     attention_dropout=number(config, 'attn_pdrop', 0.1),
   )
-  triangle = np.tri(model.positions, dtype=bool)[None, None]
-  buffers = {name: triangle for name in shapes if name.endswith('.attn.bias')}  # of older releases
-  buffers |= {name: np.array(-1e4) for name in shapes if name.endswith('.attn.masked_bias')}
-  return Plan(config, model, rows(model), example(model), outputs, {}, buffers)
+  return Plan(config, model, rows(model), example(model), outputs, {}, masks(shapes, model.positions))
 
 
 def rows(model: ImageGPT) -> list[Row]:
@@ -53,10 +58,7 @@ def outputs(plan: Plan, variables: Mapping, given: Arrays) -> Arrays:
   mask = given['attention_mask'] > 0 if 'attention_mask' in given else None
   called = (given['input_ids'], mask)
   out, maps, states = captured(plan, variables, *called)
-  states = states['encoder']
-  hidden = [states[ENTRY]['v'], *states['group0']['v'][:-1], out['v']]  # the last one is normed
-  found = {f'attentions.{n}': m for n, m in enumerate(maps['encoder']['group0']['sub0/v<v'])}
-  found |= {f'hidden_states.{n}': h for n, h in enumerate(hidden)} | {'logits': out['colours']}
+  found = inside(maps, states, 'v', last=out['v']) | {'logits': out['colours']}  # the last state is normed
 
   def loss(run):
     following = np.pad(given['labels'][:, 1:], ((0, 0), (0, 1)), constant_values=-100)

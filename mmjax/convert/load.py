@@ -85,7 +85,7 @@ def converted(plan: Plan, tensors: Tensors, seen: Seen = lambda size: None) -> d
 
   Raises UserError for tensors that do not fit (see `from_theirs`), and where two names of one tensor hold two.
   """
-  return from_theirs(plan.rows, once(plan, tensors), plan.shapes(), plan.buffers, seen)
+  return from_theirs(plan.rows, once(plan, tensors), plan.shapes, plan.buffers, seen)
 
 
 def once(plan: Plan, tensors: Tensors) -> dict[str, np.ndarray]:

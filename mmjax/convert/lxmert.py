@@ -7,8 +7,7 @@ import numpy as np
 
 from mmjax.convert.models import example
 from mmjax.convert.names import Row, attention, bert_embed, bert_layer, dense, feed_forward, layers, norm, word_scores
-from mmjax.convert.plan import Arrays, Config, Plan, Shapes, activation, captured, learnt, number
-from mmjax.errors import UserError
+from mmjax.convert.plan import Arrays, Config, Plan, Shapes, activation, captured, fixed, learnt, number
 from mmjax.models.lxmert import LXMERT
 from mmjax.objectives import lxmert_pretraining
 
@@ -24,9 +23,8 @@ def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
   prefix = {'LxmertModel': '', 'LXRTPretraining': 'bert'} | dict.fromkeys(TASKS, 'lxrt_encoder.model.bert')
   at = prefix.get(kind, 'lxmert')
   pretrain = kind in ('LXRTPretraining', 'LxmertForPreTraining')
-  for flag in ('task_mask_lm', 'task_matched'):
-    if kind == 'LxmertForPreTraining' and not number(config, flag, True):
-      raise UserError(f'config.json: {flag} False, expected True')
+  if kind == 'LxmertForPreTraining':
+    fixed(config, {'task_mask_lm': True, 'task_matched': True})
   regions = pretrain and (authors or number(config, 'task_obj_predict', True))
   size = lambda flag, key: number(config, key) if regions and (authors or number(config, flag, True)) else 0
   asked = authors or kind == 'LxmertForQuestionAnswering' or (pretrain and number(config, 'task_qa', True))

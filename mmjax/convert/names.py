@@ -78,6 +78,16 @@ def dense(ours: str, theirs: str) -> list[Row]:
   return [Row(f'{ours}/kernel', (f'{theirs}.weight',), 'dense'), Row(f'{ours}/bias', (f'{theirs}.bias',))]
 
 
+def fused(ours: str, weight: str, bias: str = '', layout: str = 'dense') -> list[Row]:
+  """Query, key and value below `ours` ('' for none), which stand in one tensor; without a bias where none is named."""
+  kinds = [('kernel', weight, layout), *([('bias', bias, 'same')] if bias else [])]
+  return [
+    Row(below(ours, f'{part}/{kind}', '/'), (theirs,), how, part=(i, 3))
+    for i, part in enumerate(('query', 'key', 'value'))
+    for kind, theirs, how in kinds
+  ]
+
+
 def norm(ours: str, theirs: str) -> list[Row]:
   return [Row(f'{ours}/scale', (f'{theirs}.weight',)), Row(f'{ours}/bias', (f'{theirs}.bias',))]
 
@@ -95,10 +105,14 @@ def unused(*theirs: str) -> list[Row]:
   return [Row(name, (name,), collection=UNUSED) for name in theirs]
 
 
-def attention(owner: str, projections: str, output: str) -> list[Row]:
-  """BERT's attention: query, key and value below `projections`, dense and LayerNorm below `output`."""
+def attention(owner: str, projections: str, output: str, source: str = '') -> list[Row]:
+  """BERT's attention: query, key and value below `projections`, dense and LayerNorm below `output`.
+
+  source: the owner of key and value, where it is another one.
+  """
+  owners = {'query': owner, 'key': source or owner, 'value': source or owner}
   return [
-    *(row for part in ('query', 'key', 'value') for row in dense(f'{owner}/{part}', f'{projections}.{part}')),
+    *(row for part, whose in owners.items() for row in dense(f'{whose}/{part}', f'{projections}.{part}')),
     *dense(f'{owner}/out', f'{output}.dense'),
     *norm(f'{owner}/norm', f'{output}.LayerNorm'),
   ]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ import optax
 from mmjax.convert.models import variables_of
 from mmjax.convert.names import Row, to_theirs
 from mmjax.errors import UserError, nearest
-from mmjax.fusion.layers import MAPS, STATES
+from mmjax.fusion.layers import ENTRY, MAPS, STATES
 
 Config = Mapping[str, Any]
 Shapes = Mapping[str, tuple[int, ...]]  # of the tensors that are there
@@ -32,6 +33,7 @@ class Plan:
   buffers: Mapping[str, np.ndarray] = field(default_factory=dict)  # no parameters: made anew
   stored: Shapes | None = None  # of the outputs that a case holds, where they are known
 
+  @cached_property
   def shapes(self) -> Mapping:
     """The model's variables as shapes; nothing is computed."""
     return variables_of(self.model, self.example)
@@ -44,6 +46,18 @@ def number(config: Config, key: str, default: Any = None) -> Any:
   if default is None:
     raise UserError(f'config.json: no {key!r}{nearest(key, config)}')
   return default
+
+
+def fixed(config: Config, values: Mapping[str, Any]) -> None:
+  """Raises UserError where the config asks for another value of a key than the one that is known here."""
+  for key, value in values.items():
+    if config.get(key, value) != value:
+      raise UserError(f'config.json: {key} {config[key]!r}, expected {value!r}')
+
+
+def numbered(shapes: Shapes, below: str) -> int:
+  """How many numbers follow 'below.' in the names of tensors: a checkpoint's layers."""
+  return len({name[len(below) + 1 :].split('.')[0] for name in shapes if name.startswith(f'{below}.')})
 
 
 def activation(config: Config, key: str = 'hidden_act', default: str = 'gelu') -> str:
@@ -71,14 +85,19 @@ def wanted(plan: Plan, name: str, axis: int, default: int) -> int:
   return plan.stored[name][axis] if name in plan.stored else 0
 
 
-def learnt(plan: Plan, variables: Mapping, loss: Callable[[Callable[..., Any]], tuple[jax.Array, Arrays]]) -> Arrays:
+def learnt(
+  plan: Plan,
+  variables: Mapping,
+  loss: Callable[[Callable[..., Any]], tuple[jax.Array, Arrays]],
+  method: str | None = None,
+) -> Arrays:
   """The peer's 'loss', its parts, and 'grad::NAME' of every tensor.
 
-  loss: takes what runs the model, called as the model is, and returns (the sum, {name: part}).
+  loss: takes what runs the model (or a method of it), called as that is, and returns (the sum, {name: part}).
   """
 
   def of(params):
-    return loss(lambda *given: plan.model.apply({**variables, 'params': params}, *given, train=False))
+    return loss(lambda *given: plan.model.apply({**variables, 'params': params}, *given, train=False, method=method))
 
   (total, parts), grads = jax.value_and_grad(of, has_aux=True)(variables['params'])
   named = to_theirs(plan.rows, {'params': grads})
@@ -90,6 +109,24 @@ def captured(plan: Plan, variables: Mapping, *given: Any) -> tuple[Any, Mapping,
   out: Any
   out, kept = plan.model.apply(variables, *given, train=False, mutable=[MAPS, STATES])
   return out, kept.get(MAPS, {}), kept.get(STATES, {})
+
+
+def inside(maps: Mapping, states: Mapping, stream: str, last: jax.Array | None = None) -> Arrays:
+  """HuggingFace's 'attentions.N' and 'hidden_states.N' of a stream that begins with reading itself.
+
+  maps and states: as `captured` gives them, of the module that has the encoder. last: what stands for the last state.
+  """
+  states, maps = states['encoder'], maps['encoder']['group0'][f'sub0/{stream}<{stream}']
+  hidden = [states[ENTRY][stream], *states['group0'][stream]]
+  if last is not None:
+    hidden[-1] = last
+  return {f'attentions.{n}': m for n, m in enumerate(maps)} | {f'hidden_states.{n}': h for n, h in enumerate(hidden)}
+
+
+def margin(scores: jax.Array) -> jax.Array:
+  """The least difference of the two best of scores [..., V]: how safe ids are."""
+  best = jax.lax.top_k(scores, 2)[0]
+  return (best[..., 0] - best[..., 1]).min()
 
 
 def cross_entropy(scores: jax.Array, labels: np.ndarray) -> jax.Array:

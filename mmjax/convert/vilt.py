@@ -18,12 +18,12 @@ from mmjax.convert.plan import (
   activation,
   captured,
   cross_entropy,
+  fixed,
   learnt,
   number,
   position_ids,
 )
 from mmjax.convert.vit import block
-from mmjax.errors import UserError
 from mmjax.fusion.layers import ENTRY
 from mmjax.models.vilt import ViLT, by_patch
 
@@ -38,8 +38,7 @@ CLASSES = (
 
 def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
   prefix = '' if kind == 'ViltModel' else 'vilt'
-  if not config.get('qkv_bias', True):
-    raise UserError('config.json: qkv_bias False, expected True')
+  fixed(config, {'qkv_bias': True})
   width = number(config, 'hidden_size')
   pad = config.get('pad_token_id')
   model = ViLT(

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 
 from mmjax.convert.models import example
 from mmjax.convert.names import Row, dense, layers, norm
-from mmjax.convert.plan import Arrays, Config, Plan, Shapes, activation, captured, cross_entropy, learnt, number
-from mmjax.fusion.layers import ENTRY
+from mmjax.convert.plan import Arrays, Config, Plan, Shapes, activation, captured, cross_entropy, inside, learnt, number
 from mmjax.models.vit import ViT
 
 CLASSES = ('ViTModel', 'ViTForImageClassification')
@@ -59,9 +58,7 @@ def rows(model: ViT, prefix: str) -> list[Row]:
 def outputs(plan: Plan, variables: Mapping, given: Arrays) -> Arrays:
   image = given['pixel_values'].transpose(0, 2, 3, 1)
   out, maps, states = captured(plan, variables, image)
-  states = states['encoder']
-  found = {f'attentions.{n}': m for n, m in enumerate(maps['encoder']['group0']['sub0/v<v'])}
-  found |= {f'hidden_states.{n}': h for n, h in enumerate([states[ENTRY]['v'], *states['group0']['v']])}
+  found = inside(maps, states, 'v')
   names = {'v': 'last_hidden_state', 'pooled': 'pooler_output', 'answers': 'logits'}
   found |= {names[name]: value for name, value in out.items()}
 

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-FILE = Path(__file__).parent / 'twemoji.npz'
-SIDE = 32  # pixels
+from mmjax.data.twemoji import FILE, SIDE
+
 COLUMNS = ('name', 'keywords', 'category', 'subcategory')
 PAPER = '#c8d8b0'  # behind the pictures: a pale green, which few of them are of
 
@@ -42,16 +42,15 @@ def make(pictures: Path, words: Path, out: Path) -> int:
         entry['subcategory'],
       )
     )
-  columns: dict[str, Any] = dict(
-    zip(('name', 'keywords', 'category', 'subcategory'), map(np.array, zip(*rows, strict=True)))
-  )
+  columns: dict[str, Any] = dict(zip(COLUMNS, map(np.array, zip(*rows, strict=True)), strict=True))
   np.savez_compressed(out, image=np.stack([images[entry['image']] for entry in entries]), **columns)
   return len(rows)
 
 
 def _member(archive: tarfile.TarFile, name: str):
   found = archive.extractfile(name)
-  assert found, name
+  if found is None:
+    raise KeyError(f'{name} is no file')
   return found
 
 
@@ -75,4 +74,8 @@ if __name__ == '__main__':
   parser.add_argument('words', type=Path, help='emojilib, likewise')
   parser.add_argument('--out', type=Path, default=FILE)
   args = parser.parse_args()
-  print(f'wrote {make(args.pictures, args.words, args.out)} pairs to {args.out}', file=sys.stderr)
+  try:
+    count = make(args.pictures, args.words, args.out)
+  except (OSError, KeyError, ValueError, tarfile.TarError) as error:
+    parser.exit(2, f'error: {args.pictures}, {args.words}: {error}; expected the two packages as npm packs them\n')
+  print(f'wrote {count} pairs to {args.out}', file=sys.stderr)

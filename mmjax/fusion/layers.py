@@ -15,6 +15,7 @@ from mmjax.errors import UserError, nearest
 from mmjax.fusion.owner import Owner, PerStream, head_shape, per_stream
 from mmjax.fusion.schedule import Group, Item, Schedule, Source, Sub, edge, parse, skipping
 from mmjax.layers.attention import attend
+from mmjax.layers.cache import CACHE, remembered
 
 Streams = dict[str, jax.Array]
 Memory = Mapping[str, tuple[int, jax.Array | int]]  # stream -> (rows that are kept of it, the row where a call's begin)
@@ -24,7 +25,6 @@ STATES = (
   'states'  # collection of the streams after each layer, and of what each sub-layer's attention and feed-forward made
 )
 ENTRY = 'entry'  # ... and, under this name, before the first
-CACHE = 'cache'  # collection of the keys and values that later calls read again
 
 
 class FusionLayer(nn.Module):
@@ -70,7 +70,7 @@ class FusionLayer(nn.Module):
         seen = {s: owner[s.stream].norm(value) for s, value in sorted(seen.items(), key=str)}
       read = {s: owner[s.stream].keys_values(seen[s]) for s in sorted(sources, key=str)}
       if memory is not None:
-        keep = lambda s, what, a, n=n: self.remembered(f'sub{n}/{s}/{what}', a, *memory[s.stream])
+        keep = lambda s, what, a, n=n: remembered(self, f'sub{n}/{s}/{what}', a, *memory[s.stream])
         read = {s: (keep(s, 'k', k), keep(s, 'v', v)) for s, (k, v) in read.items()}
       y = dict(x)
       for item in sub.items:
@@ -102,13 +102,6 @@ class FusionLayer(nn.Module):
     for stream in self.group.streams:
       self.keep(STATES, stream, x[stream])
     return x
-
-  def remembered(self, name: str, new: jax.Array, rows: int, at: jax.Array | int) -> jax.Array:
-    """Keys or values of this call [B,K,H,C] among those of earlier ones: [B,rows,H,C]; the rest is zeros."""
-    kept = self.variable(CACHE, name, jnp.zeros, (len(new), rows or new.shape[1], *new.shape[2:]), new.dtype)
-    if new.shape[1]:
-      kept.value = jax.lax.dynamic_update_slice_in_dim(kept.value, new, at, 1)
-    return kept.value
 
   def keep(self, collection: str, name: str, value: jax.Array):
     """Captures a value where the caller asked for its collection."""

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from mmjax.errors import UserError, nearest
@@ -44,6 +45,11 @@ def made_of(kind: type[Kind], model: nn.Module, name: str, **others: Any) -> Kin
   known = {f.name for f in fields(kind)} - {'parent', 'name'}
   own = {f.name: getattr(model, f.name) for f in fields(model) if f.name in known}
   return kind(**own | others, name=name)
+
+
+def unit(x: jax.Array) -> jax.Array:
+  """x [..., D] with length 1."""
+  return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
 
 
 class Mlp(nn.Module):

@@ -16,15 +16,19 @@ authors'.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from mmjax.errors import UserError
 from mmjax.fusion import schedules
-from mmjax.fusion.layers import CACHE, FusionStack
+from mmjax.fusion.layers import FusionStack
+from mmjax.fusion.schedule import parse, sees_future
 from mmjax.layers.attention import causal
-from mmjax.layers.blocks import Transform, made_of
+from mmjax.layers.blocks import Transform, made_of, unit
+from mmjax.layers.cache import CACHE, stepping
 from mmjax.layers.embed import TextEmbed
 from mmjax.models.vit import ViT
 
@@ -34,9 +38,10 @@ class Text(nn.Module):
 
   seen: an encoded image (or another encoded text), seen_mask [N,P] bool; None leaves its attention out. B is a multiple
   of N. writes: self-attention is causal, and the words that follow are scored.
-  rows and at: how many words are kept in the collection `fusion.layers.CACHE` for later calls, and the position of the
+  rows and at: how many words are kept in the collection `layers.cache.CACHE` for later calls, and the position of the
   first one given; text_mask is then [B,rows], and `seen` without rows stands for one that was given before.
   Returns 't' [B,L,D] and, where it writes, 'words' [B,L,V]: logits.
+  Raises UserError for a writer whose schedule lets a word learn of later ones.
   """
 
   vocab: int = 30524
@@ -76,6 +81,8 @@ class Text(nn.Module):
       mask |= {} if seen_mask is None else {'v': seen_mask}
     edge_mask = {}
     if self.writes:
+      if sees_future(parse(self.schedule), 't'):
+        raise UserError(f'schedule {self.schedule!r}: a word that is written would learn of those behind it')
       edge_mask['t<t'] = causal(length, rows or length, at)
     memory = {'t': (rows, at), 'v': (0, 0)} if rows else None
     width = {'t': self.width} | ({} if seen is None else {'v': seen.shape[-1]})
@@ -138,51 +145,38 @@ class BLIP(nn.Module):
       out |= {'words': self.write(answer, answer_mask, out['t'], question_mask, train=train)}
     return out
 
+  def part(self, name: str) -> Text:
+    """The encoder or the decoder. Raises UserError where it is not there."""
+    found = getattr(self, name)
+    if found is None:
+      raise UserError(f'BLIP without {name}: expected one with {name}=Text(...)')
+    return found
+
   def of_image(self, seen: jax.Array) -> jax.Array:
     """The image's vector: [N,E], off the first patch."""
     return unit(self.image_project(seen[:, 0]))
 
   def alone(self, text: jax.Array, text_mask: jax.Array, *, train: bool) -> dict[str, jax.Array]:
     """The text by itself: 'text' [B,E], off its first word."""
-    assert self.encoder
-    x = self.encoder(text, text_mask, None, train=train)['t']
+    x = self.part('encoder')(text, text_mask, None, train=train)['t']
     return {'alone': x, 'text': unit(self.text_project(x[:, 0]))}
 
   def read(self, text: jax.Array, text_mask: jax.Array, seen: jax.Array, *, train: bool) -> dict[str, jax.Array]:
     """The text that reads the image, and whether they match, off its first word."""
-    assert self.encoder
-    x = self.encoder(text, text_mask, seen, train=train)['t']
+    x = self.part('encoder')(text, text_mask, seen, train=train)['t']
     return {'t': x} | ({'matched': self.match(x[:, 0])} if self.out else {})
 
   def write(self, text: jax.Array, text_mask: jax.Array, seen: jax.Array, seen_mask=None, rows=0, at=0, *, train: bool):
     """Scores of the word that follows each: [B,L,V]; rows and at as in `Text`."""
-    assert self.decoder
-    return self.decoder(text, text_mask, seen, seen_mask, rows, at, train=train)['words']
+    return self.part('decoder')(text, text_mask, seen, seen_mask, rows, at, train=train)['words']
 
 
 def writer(model: BLIP, variables: Mapping, seen: jax.Array, seen_mask: jax.Array | None, rows: int):
   """What `generate` decodes with: texts of at most `rows` words about what is seen [N,P,F] (`BLIP.read`, or 'v')."""
+  how: dict[str, Any] = {'train': False, 'method': 'write', 'mutable': [CACHE]}
 
-  def step(cache, ids: jax.Array, at):
-    first = cache is None
-    text_mask = jnp.ones((len(ids), rows), bool)
-    scores, kept = model.apply(
-      dict(variables) | ({} if first else {CACHE: cache}),
-      ids,
-      text_mask,
-      seen if first else seen[:, :0],  # kept from the first time on
-      seen_mask,
-      rows,
-      at,
-      train=False,
-      method='write',
-      mutable=[CACHE],
-    )
-    return scores, kept[CACHE]
+  def score(state, ids, at, first):
+    about = seen if first else seen[:, :0]  # kept from the first time on
+    return model.apply(state, ids, jnp.ones((len(ids), rows), bool), about, seen_mask, rows, at, **how)
 
-  return step
-
-
-def unit(x: jax.Array) -> jax.Array:
-  """x [...,E] with length 1."""
-  return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
+  return stepping(variables, score)

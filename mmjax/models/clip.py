@@ -16,7 +16,7 @@ from mmjax.encoders.resnet import AttentionPool, ResNet
 from mmjax.fusion import schedules
 from mmjax.fusion.layers import FusionStack
 from mmjax.layers.attention import causal
-from mmjax.layers.blocks import made_of
+from mmjax.layers.blocks import made_of, unit
 from mmjax.layers.embed import Embed
 
 INIT_STD = 0.02
@@ -109,6 +109,5 @@ class CLIP(nn.Module):
     out['t'], out['text_features'] = self.text(text, text_mask, train=train)
     out['v'], out['image_features'] = self.image(image, train=train)
     for name in ('text', 'image'):
-      features = out[f'{name}_features']
-      out[name] = features / jnp.linalg.norm(features, axis=-1, keepdims=True)
+      out[name] = unit(out[f'{name}_features'])
     return out | {'scale': jnp.exp(self.param('log_scale', nn.initializers.constant(jnp.log(1 / 0.07)), ()))}

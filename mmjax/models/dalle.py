@@ -11,7 +11,9 @@ al. 2021, arXiv:2103.17239), rotary positions and shifted tokens where asked for
 axial attention as such, without the paper's transposition.
 """
 
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,10 +23,10 @@ from flax import linen as nn
 
 from mmjax.errors import UserError, nearest
 from mmjax.layers.attention import LOWEST, attend
+from mmjax.layers.cache import CACHE, remembered, stepping
 from mmjax.layers.embed import Embed
 from mmjax.models.dvae import DVAE
 
-CACHE = 'cache'  # as in fusion.layers
 WINDOW = 5  # a side of what conv_like attention reads
 ATTENTION = ('full', 'axial_row', 'axial_col', 'conv_like')
 
@@ -76,19 +78,7 @@ def rotate(x: jax.Array, angles: jax.Array) -> jax.Array:
   return jnp.concatenate([turned * jnp.cos(angles) + across * jnp.sin(angles), rest], -1)
 
 
-class Remembering(nn.Module):
-  """A module that may keep what earlier calls were given. rows: T, or 0 to keep nothing."""
-
-  def kept(self, name: str, new: jax.Array, rows: int, at: jax.Array | int) -> jax.Array:
-    """new [B,Q,·,·] among what came before: [B,rows,·,·], or new itself where nothing is kept."""
-    if not rows:
-      return new
-    table = self.variable(CACHE, name, jnp.zeros, (len(new), rows, *new.shape[2:]), new.dtype)
-    table.value = jax.lax.dynamic_update_slice_in_dim(table.value, new, at, 1)
-    return table.value
-
-
-class Shift(Remembering):
+class Shift(nn.Module):
   """Some channels are those of the token before, of codes also of the one above. x [B,Q,D] -> the same."""
 
   words: int
@@ -99,7 +89,7 @@ class Shift(Remembering):
     length, width = x.shape[1:]
     if not rows and length < self.words:
       return x
-    every = self.kept('shift', x[:, :, None], rows, at)[:, :, 0]
+    every = remembered(self, 'x', x[:, :, None], rows, at)[:, :, 0] if rows else x
     place = at + jnp.arange(length)
     code, first, second = place - self.words, width // 2, width // 4
     earlier = lambda back: jnp.take(every, jnp.maximum(place - back, 0), 1)
@@ -111,7 +101,7 @@ class Shift(Remembering):
     return jnp.where((code < 0)[None, :, None], text, image)
 
 
-class Attention(Remembering):
+class Attention(nn.Module):
   """Causal self-attention, whose keys may be few. x [B,Q,D] -> the same."""
 
   heads: int
@@ -125,7 +115,8 @@ class Attention(Remembering):
     q, k, v = (split(dense(self.heads * self.head_size, name=name)(x)) for name in ('query', 'key', 'value'))
     if angles is not None:
       q, k, v = (rotate(a, angles) for a in (q, k, v))
-    k, v = self.kept('k', k, rows, at), self.kept('v', v, rows, at)
+    if rows:
+      k, v = (remembered(self, name, a, rows, at) for name, a in (('k', k), ('v', v)))
     out = rearrange(attend(q, k, v, mask)[0], 'B Q H C -> B Q (H C)')
     return nn.Dropout(self.dropout, deterministic=not train)(nn.Dense(x.shape[-1], name='out')(out))
 
@@ -213,15 +204,19 @@ class DALLE(nn.Module):
       self.vae(jnp.zeros((1, cell, cell, 3)))
     return {'logits': self.scores(self.together(text, codes)[:, : self.length], train=train)}
 
+  @property
+  def _vae(self) -> DVAE:
+    if self.vae is None:
+      raise UserError('DALLE without its vae: knows codes alone, expected one with vae=DVAE(...)')
+    return self.vae
+
   def see(self, image: jax.Array) -> jax.Array:
-    """The codes [B,P] of image [B,h,w,3] in 0..1: the likeliest ones. For a model with its vae, as `paint`."""
-    assert self.vae
-    return rearrange(self.vae.encode(image).argmax(-1), 'B y x -> B (y x)')
+    """The codes [B,P] of image [B,h,w,3] in 0..1: the likeliest ones. Raises UserError without vae."""
+    return rearrange(self._vae.encode(image).argmax(-1), 'B y x -> B (y x)')
 
   def paint(self, codes: jax.Array) -> jax.Array:
-    """The image [B,h,w,3], about 0..1, of codes [B,P] int."""
-    assert self.vae
-    return self.vae.decode(rearrange(codes, 'B (y x) -> B y x', y=self.side)) * 0.5 + 0.5
+    """The image [B,h,w,3], about 0..1, of codes [B,P] int. Raises UserError without vae."""
+    return self._vae.decode(rearrange(codes, 'B (y x) -> B y x', y=self.side)) * 0.5 + 0.5
 
   def together(self, text: jax.Array, codes: jax.Array) -> jax.Array:
     """One sequence of ids [B,1+L+P'] in the vocabulary of text, padding and codes, behind the word 0, which begins."""
@@ -243,27 +238,15 @@ class DALLE(nn.Module):
       codes += self.row[cell // self.side] + self.column[cell % self.side]
     x = jnp.where(in_text[None, :, None], words, codes)
     angles = jnp.asarray(rotary_angles(1 + self.words, self.side, self.head_size))[place] if self.rotary else None
+    seen = lambda kind: jnp.asarray(sparse(kind, 1 + self.words, self.side))[place][:, : rows or ids.shape[1]][None]
+    masks = {kind: seen(kind) for kind in dict.fromkeys(self.attention)}
     for n, layer in enumerate(self.layers):
-      every = jnp.asarray(sparse(self.attention[n % len(self.attention)], 1 + self.words, self.side))
-      mask = every[place][:, : rows or ids.shape[1]][None]
-      x = layer(x, mask, angles, rows, at, train=train)
+      x = layer(x, masks[self.attention[n % len(self.attention)]], angles, rows, at, train=train)
     can = (jnp.arange(text + self.codes) < text) == (place < self.words)[:, None]
     return jnp.where(can, self.score(self.norm(x)), LOWEST)
 
 
-def painter(model: DALLE, variables):
+def painter(model: DALLE, variables: Mapping):
   """What `generate` decodes with: ids of `DALLE.together`, text first, then codes."""
-
-  def step(cache, ids: jax.Array, at):
-    scores, kept = model.apply(
-      dict(variables) | ({} if cache is None else {CACHE: cache}),
-      ids,
-      model.length + 1,
-      at,
-      train=False,
-      method='scores',
-      mutable=[CACHE],
-    )
-    return scores, kept[CACHE]
-
-  return step
+  how: dict[str, Any] = {'train': False, 'method': 'scores', 'mutable': [CACHE]}
+  return stepping(variables, lambda state, ids, at, first: model.apply(state, ids, model.length + 1, at, **how))

@@ -110,7 +110,7 @@ class ReleasedDVAE(nn.Module):
     stats = self.decoder(jax.nn.one_hot(logits.argmax(-1), logits.shape[-1]))
     return {'logits': logits, 'stats': stats, 'image': unmap_pixels(nn.sigmoid(stats[..., :3]))}
 
-  def soft(self, image: jax.Array) -> jax.Array:
+  def soft(self, image: jax.Array, *, train: bool = False) -> jax.Array:
     """Stats [B,h,w,6] of the mixture of codes by their probability."""
     return self.decoder(nn.softmax(self.encoder(map_pixels(image))))
 

@@ -103,7 +103,7 @@ def main() -> None:
     plan = families.plan(CONFIGS[name], {tensor: a.shape for tensor, a in found.items()}, name)
     once = {tensor: a for tensor, a in found.items() if tensor not in plan.tied}
     ignored = sorted(set(plan.buffers) & set(once))
-    wrong = misfits(plan.rows, once, plan.shapes(), plan.buffers)
+    wrong = misfits(plan.rows, once, plan.shapes, plan.buffers)
     counts = f'{len(found):7}  {len(once) - len(ignored):6}  {len(found) - len(once):12}  {len(ignored):7}'
     print(f'{name:34} {counts}  {len(wrong):20}  {", ".join(ignored)}'.rstrip())
 

@@ -45,12 +45,12 @@ def plan_of(name):
 def test_every_published_tensor_has_its_parameter(name, number, count):
   tensors = published.tensors(name)
   plan = plan_of(name)
-  assert (len(tensors), names.count(plan.shapes())) == (number, count)
+  assert (len(tensors), names.count(plan.shapes)) == (number, count)
   for second, first in plan.tied.items():
     assert second not in tensors or tensors[second].shape == tensors[first].shape
   once = {n: t for n, t in tensors.items() if n not in plan.tied}
   with pytest.raises(UserError) as error:  # one fault on purpose, so that nothing is stacked into memory
-    from_theirs(plan.rows, once | {'extra': np.zeros(3)}, plan.shapes(), plan.buffers)
+    from_theirs(plan.rows, once | {'extra': np.zeros(3)}, plan.shapes, plan.buffers)
   assert str(error.value) == '1 tensors do not fit the model: extra: left over'
 
 
@@ -92,7 +92,7 @@ def test_every_tensor_of_a_fine_tuned_checkpoint_has_its_parameter(name, kind, h
   assert not plan.model.pretrain
   tensors = {n: np.broadcast_to(np.float32(0), shape) for n, shape in shapes.items()}
   with pytest.raises(UserError) as error:  # one fault on purpose, so that nothing is stacked into memory
-    from_theirs(plan.rows, tensors | {'extra': np.zeros(3)}, plan.shapes(), plan.buffers)
+    from_theirs(plan.rows, tensors | {'extra': np.zeros(3)}, plan.shapes, plan.buffers)
   assert str(error.value) == '1 tensors do not fit the model: extra: left over'
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from mmjax.errors import UserError
 from mmjax.fusion import schedules
-from mmjax.fusion.schedule import Group, Item, Schedule, Source, Sub, edge, parse, sees_future
+from mmjax.fusion.schedule import Group, Item, Schedule, Source, Sub, edge, parse, sees_future, skipping
 
 NAMED = {name: text for name, text in vars(schedules).items() if name.isupper()}
 
@@ -163,3 +163,16 @@ def test_sees_future_of_another_stream():
   plan = parse('1*[t<v; v<tv]')
   assert sees_future(plan, 'v')
   assert not sees_future(plan, 't')
+
+
+@pytest.mark.parametrize('text, gone, left', [
+  ('2*[t<t noffn; t<v]', 'v', [('t<t',), ('t',)]),  # BLIP's text alone: its feed-forward stays
+  ('2*[t<t noffn; t<v noffn; t]', 'v', [('t<t',), (), ('t',)]),  # what has nothing to do keeps its number
+  ('1*[t<tv v<tv tied]', 'v', [('t<t',)]),
+  ("1*[v<v'; t<tv']", 'v', [(), ('t<t',)]),
+  ('1*[t<t v<v]', '', [('t<t', 'v<v')]),
+])  # fmt: skip
+def test_a_schedule_without_a_stream(text, gone, left):
+  (group,) = skipping(parse(text), gone).groups
+  assert [tuple(map(str, sub.items)) for sub in group.subs] == left
+  assert [(sub.tied, sub.ffn) for sub in group.subs] == [(sub.tied, sub.ffn) for sub in parse(text).groups[0].subs]
