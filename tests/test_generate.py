@@ -173,6 +173,8 @@ def test_what_a_model_has_not_is_said():
     captions.clone(decoder=TEXT.clone(schedule='1*[v<t; t<v]')).init(
       jax.random.key(0), image, text, text > 0, train=False
     )
+  with pytest.raises(UserError, match='BLIP with out=0'):
+    captions.apply(variables, jnp.zeros((1, 4, 6)), method='of_image')
   words = DALLE(11, 2, 7, 3, 12, 1, 2, 6)
   variables = drawn(words, text, jnp.zeros((1, 9), int), train=False)
   with pytest.raises(UserError, match='DALLE without its vae'):

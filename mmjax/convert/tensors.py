@@ -89,6 +89,8 @@ def read_json(file: Path) -> dict:
 
   try:
     found = json.loads(file.read_text(), object_pairs_hook=_unique(file))
+  except UserError:
+    raise
   except (OSError, ValueError, RecursionError) as error:
     raise UserError(f'{file}: {getattr(error, "strerror", None) or error}, expected a JSON object') from error
   if not isinstance(found, dict):

@@ -152,12 +152,19 @@ class BLIP(nn.Module):
       raise UserError(f'BLIP without {name}: expected one with {name}=Text(...)')
     return found
 
+  def shared(self) -> None:
+    """Raises UserError where there is no space that images and texts share."""
+    if not self.out:
+      raise UserError('BLIP with out=0: expected the size of a space that images and texts share')
+
   def of_image(self, seen: jax.Array) -> jax.Array:
-    """The image's vector: [N,E], off the first patch."""
+    """The image's vector: [N,E], off the first patch. Raises UserError for out=0, as `alone`."""
+    self.shared()
     return unit(self.image_project(seen[:, 0]))
 
   def alone(self, text: jax.Array, text_mask: jax.Array, *, train: bool) -> dict[str, jax.Array]:
     """The text by itself: 'text' [B,E], off its first word."""
+    self.shared()
     x = self.part('encoder')(text, text_mask, None, train=train)['t']
     return {'alone': x, 'text': unit(self.text_project(x[:, 0]))}
 
