@@ -17,16 +17,15 @@ from flax import linen as nn
 from flax.core import freeze
 from tokenizers import Tokenizer
 
-from configs import lxmert as complete
+from experiments.training import scalars
 from mmjax import masking, objectives, train
 from mmjax.convert import finetune
 from mmjax.convert.load import load as load_checkpoint
 from mmjax.data import easy_vqa, encode, sort_of_clevr, tokens
-from mmjax.data.pipeline import Source, eval_batches, load
+from mmjax.data.pipeline import Source, load
 from mmjax.encoders.image import ConvGrid, Detector, Patches
 from mmjax.errors import UserError, nearest
 from mmjax.models.answering import Answering
-from mmjax.workdir import flatten
 
 OBJECTIVES = {
   'answers': objectives.answers,
@@ -40,36 +39,8 @@ RIVALS = (
   ('0', '1', '2', '3', '4', '5'),
 )  # answers that could stand for one another
 
-AT_LEAST = {  # low -> the numbers that are not below it
-  0: 'seed model.init_std model.num_features model.num_objects optim.lr optim.warmup optim.clip optim.decay optim.eps',
-  1: 'data.images model.width model.heads model.mlp pixels.patch pixels.regions optim.steps optim.micro_batches '
-  'eval.every eval.images log.every',
-}
-AT_MOST = {'seed': 2**32 - 2}  # one more is a seed too, of 32 bits
 GIVEN = ('num_answers', 'vocab', 'positions', 'parent', 'name')  # fields of a model that no config.model sets
 SIZES = ('schedule', 'width', 'heads', 'mlp', 'init_std', 'scan')  # of config.model: a checkpoint has its own
-SHARES = ('model.dropout', 'model.attention_dropout', 'optim.b2')  # from 0 to below 1
-
-
-def check(config: Mapping) -> None:
-  """Raises UserError that names what a config lacks, or a number of it that makes no sense, before anything is made."""
-  flat = flatten(config)
-  lacks = [key for key in flatten(complete.get_config().to_dict()) if key not in flat and not key.startswith('model.')]
-  lacks += [] if any(key.startswith('model.') for key in flat) else ['model']
-  if lacks:
-    raise UserError(
-      f'config: lacks {", ".join(lacks)}; expected the keys of configs/lxmert.py, `model` as its model has'
-    )
-  for low, names in AT_LEAST.items():
-    for key in (key for name in names.split() for key in flat if key == name or key.startswith(f'{name}.')):
-      if flat[key] < low:  # one number, or one a stream
-        raise UserError(f'--config.{key}: found {flat[key]}, expected at least {low}')
-  for key, high in AT_MOST.items():
-    if flat[key] > high:
-      raise UserError(f'--config.{key}: found {flat[key]}, expected at most {high}')
-  for key in SHARES:
-    if key in flat and not 0 <= flat[key] < 1:
-      raise UserError(f'--config.{key}: found {flat[key]}, expected 0 to below 1')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,16 +183,7 @@ def named(mean: Mapping[str, np.ndarray], task: Task) -> dict[str, float]:
   flat = {name: value for name, value in mean.items() if name != 'accuracy'}
   if 'accuracy' in mean:
     flat |= dict(zip(task.metric_names, mean['accuracy'], strict=True))
-  return {name: float(value) for name, value in flat.items() if not np.ma.is_masked(value)}
-
-
-def evaluate(
-  task: Task, split: str, step: Callable, variables: Mapping, launch: train.Launch, images: int
-) -> dict[str, float]:
-  """Loss and accuracies of one pass over a split, `images` (or, to divide by the devices, a few more) at a time."""
-  images += -images % len(launch.devices)
-  batches = eval_batches(task.splits[split], task.encode, images=images)
-  return named(train.divide([step(variables, launch.put(batch)) for batch in batches]), task)
+  return scalars(flat)
 
 
 def build(kind: type, c: Any, pretrained: str = '') -> tuple[Task, Answering, Mapping | None]:

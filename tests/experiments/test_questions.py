@@ -2,16 +2,13 @@
 
 import dataclasses
 import json
-import types
 
 import jax
 import numpy as np
 import pytest
 
-from configs import lxmert as complete
 from experiments import keep, showing
 from experiments import visual_questions as task_of
-from mmjax.data.pipeline import train_batches
 from mmjax.errors import UserError
 from mmjax.objectives import answer_metrics
 from mmjax.train import divide
@@ -45,34 +42,6 @@ def test_what_nothing_was_asked_of_has_no_accuracy_and_padding_counts_for_nothin
 def test_a_metric_that_is_not_a_number_is_not_hidden():
   found = task_of.named(divide([{'loss/answer': (np.float32(np.nan), 4.0)}]), TASK)
   assert list(found) == ['loss'] and np.isnan(found['loss'])
-
-
-@pytest.mark.parametrize('seed', [0, 2**32 - 2])
-def test_every_seed_that_is_let_through_can_be_used(seed):
-  task_of.check(complete.get_config().to_dict() | {'seed': seed})
-  keys = [jax.random.key(seed), jax.random.key(seed + 1)]  # as a run does
-  assert jax.random.bits(keys[0]) != jax.random.bits(keys[1])
-  batches = train_batches(range(4), lambda i: {'i': np.array(i)}, images=2, seed=seed)
-  assert sorted(np.concatenate([next(batches)['i'] for _ in range(2)])) == [0, 1, 2, 3]
-
-
-def test_what_a_config_lacks_is_said_in_one_line():
-  config = complete.get_config().to_dict()
-  del config['log'], config['optim']['clip'], config['model']['dropout']  # `model` differs from model to model
-  with pytest.raises(UserError, match=r'^config: lacks log\.every, optim\.clip; expected the keys of [^\n]*$'):
-    task_of.check(config)
-  with pytest.raises(UserError, match=r'lacks model; '):
-    task_of.check(complete.get_config().to_dict() | {'model': {}})
-
-
-def test_an_evaluation_is_rounded_up_to_the_devices(monkeypatch):
-  seen = []
-  monkeypatch.setattr(task_of, 'eval_batches', lambda source, encode, images: seen.append(images) or [])
-  monkeypatch.setattr(task_of.train, 'divide', lambda sums: {})
-  task = task_of.Task('x', 'regions', {'test': ()}, dict, None, 3, 4, (), (), {})
-  for devices, images in ((8, 100), (8, 96), (1, 100)):
-    task_of.evaluate(task, 'test', None, {}, types.SimpleNamespace(devices=[0] * devices), images)
-  assert seen == [104, 96, 100]
 
 
 def test_the_sort_of_clevr_groups_are_the_papers():
