@@ -5,9 +5,6 @@ L text, R regions, H heads.
 
 import functools
 import json
-import shlex
-import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,9 +13,8 @@ import jax
 import numpy as np
 from flax import linen as nn
 from PIL import Image
-from rich.console import Console
-from rich.table import Table
 
+from experiments import telling
 from experiments.visual_questions import Task
 from mmjax import report
 from mmjax.cli import ROOT
@@ -27,9 +23,9 @@ from mmjax.errors import UserError, nearest
 from mmjax.fusion import maps
 from mmjax.fusion.layers import MAPS
 from mmjax.fusion.schedule import parse
-from mmjax.logging import device_line
 from mmjax.models.answering import Answering
 
+TITLE = 'Accuracy in percent'
 EXAMPLES, STRIDE = 12, 7  # question 7 n of image n: all kinds of questions come up
 
 # Published accuracies in percent. Santoro et al. 2017 (arXiv:1706.01427, section 5.3) state bounds, kept as text.
@@ -82,7 +78,7 @@ def check(name: str, args) -> None:
     read_image(Path(args.image), (1, 1))
 
 
-def table(task: Task, title: str, results: Mapping[str, Mapping[str, float]]) -> dict[str, list]:
+def table(task: Task, title: str, results: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
   """Columns and rows of accuracies in percent: this run, results kept with the code, published ones."""
   if 'accuracy' not in results[task.tests[0]]:
     return pretraining_table(task, title, results)
@@ -100,7 +96,7 @@ def table(task: Task, title: str, results: Mapping[str, Mapping[str, float]]) ->
   keys = set(columns) | {'ours'}
   rows = [{key: value for key, value in row.items() if key in keys} for row in rows]
   notes = [*NOTES[task.name], *(['Of several seeds: mean (lowest–highest).'] if kept(task) else [])]
-  return {'columns': columns, 'rows': rows, 'notes': notes}
+  return {'title': TITLE, 'columns': columns, 'rows': rows, 'notes': notes}
 
 
 def floors(task: Task) -> list[dict[str, Any]]:
@@ -118,7 +114,7 @@ def floors(task: Task) -> list[dict[str, Any]]:
   ]
 
 
-def pretraining_table(task: Task, title: str, results: Mapping[str, Mapping[str, float]]) -> dict[str, list]:
+def pretraining_table(task: Task, title: str, results: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
   """Accuracies in percent of the pre-training tasks, as far as they are classifications."""
   tasks = [name.removeprefix('accuracy/') for name in results[task.tests[0]] if name.startswith('accuracy/')]
   score = lambda split, name: f'{100 * results[split][f"accuracy/{name}"]:.2f}'
@@ -126,7 +122,12 @@ def pretraining_table(task: Task, title: str, results: Mapping[str, Mapping[str,
     {'system': f'{title} (this run)', 'test': split, 'ours': True} | {name: score(split, name) for name in tasks}
     for split in task.tests
   ]
-  return {'columns': ['system', 'test', *tasks], 'rows': rows, 'notes': ['Masks are the same at each evaluation.']}
+  return {
+    'title': TITLE,
+    'columns': ['system', 'test', *tasks],
+    'rows': rows,
+    'notes': ['Masks are the same at each evaluation.'],
+  }
 
 
 def column(metric: str) -> str:
@@ -170,17 +171,6 @@ def spread(system: Mapping, name: str) -> str:
   return f'{np.mean(scores):.2f} ({min(scores):.2f}–{max(scores):.2f})'
 
 
-def print_table(content: Mapping) -> None:
-  grid = Table(title='Accuracy in percent', title_justify='left')
-  for column in content['columns']:
-    grid.add_column(column, justify='left' if column in ('system', 'test', 'source') else 'right', overflow='fold')
-  for row in content['rows']:
-    grid.add_row(*(str(row.get(column, '–')) for column in content['columns']), style='bold' if 'ours' in row else '')
-  Console(width=None if sys.stdout.isatty() else 160).print(grid)
-  for note in content['notes']:
-    print(f'  {note}')
-
-
 def departures(model: Answering) -> list[str]:
   """Where the model departs from its paper, in words. Sizes and numbers of layers are no departure, their order is."""
   encoder: Any = model.encoder
@@ -208,36 +198,27 @@ def system(model: Answering) -> str:
 
 def finish(c, task: Task, model: Answering, variables: Mapping, results: Mapping, workdir: Path, began: float) -> None:
   """Prints the table, writes report.html and says where it is."""
-  content = table(task, system(model), results)
-  print_table(content)
-  config = c.to_dict()
-  history = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
   largest = results[task.tests[-1]]
   headline = [f'accuracy/{name}' for name in (*task.groups, 'words', 'matched', 'objects', 'answers')]
   summary = [
     *((name.removeprefix('accuracy/'), f'{100 * score:.2f} %') for name, score in largest.items() if name in headline),
     ('test set', f'{task.tests[-1]}, {len(task.splits[task.tests[-1]]):,} images'),
     ('departures from the paper', ', '.join(departures(model)) or 'none; sizes, initial scale and recipe are ours'),
-    ('parameters', f'{sum(x.size for x in jax.tree.leaves(variables["params"])):,}'),
-    ('this command took', f'{time.time() - began:.0f} s'),
-    ('device', device_line()),
   ]
   shown = [
     examine(task, model, variables, task.splits[task.tests[-1]][n], STRIDE * n % task.questions)
     for n in range(EXAMPLES)
   ]
-  command = shlex.join(['python', '-m', f'experiments.{Path(sys.argv[0]).stem}', *sys.argv[1:]])
-  report.write(
-    workdir / 'report.html',
+  telling.finish(
+    c,
+    workdir,
     title=f'{system(model)}: {task.name}',
     summary=summary,
-    config=config,
-    history=history,
-    table=content,
+    tables=[table(task, system(model), results)],
+    params=variables['params'],
+    began=began,
     examples=shown,
-    command=command,
   )
-  print(f'report: {workdir / "report.html"}')
 
 
 def examine(task: Task, model: Answering, variables: Mapping, example: Mapping, question: int) -> dict:
@@ -310,7 +291,6 @@ def predict(task: Task, model: Answering, variables: Mapping, args, step: int, w
     summary=[('answer', found['prediction']), ('step', f'{step:,}')],
     config={},
     history=[],
-    table=None,
     examples=[found | {'answer': None, 'question_type': None}],
   )
   for answer, probability in found['probabilities']:

@@ -4,6 +4,7 @@ N examples a step.
 """
 
 import functools
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,15 @@ from mmjax.workdir import flatten
 Scores = Mapping[str, float]
 
 AT_LEAST = {  # low -> the numbers that are not below it
-  0: 'seed model.init_std model.num_features model.num_objects optim.lr optim.warmup optim.clip optim.decay optim.eps',
-  1: 'data.images model.width model.heads model.mlp pixels.patch pixels.regions optim.steps optim.micro_batches '
-  'eval.every eval.images log.every',
+  0: 'seed model.init_std model.num_features model.num_objects optim.lr optim.warmup optim.clip optim.decay optim.eps '
+  'augment.shift augment.tint augment.keep',
+  1: 'data.images pixels.patch pixels.regions optim.steps optim.micro_batches eval.every eval.images log.every '
+  'model.out bag.steps',
+  3: 'data.length',  # a word between the two that frame a text
 }
-AT_MOST = {'seed': 2**32 - 2}  # one more is a seed too, of 32 bits
-SHARES = ('model.dropout', 'model.attention_dropout', 'optim.b2')  # from 0 to below 1
+AT_MOST = {'seed': 2**32 - 2, 'augment.tint': 1, 'augment.keep': 1}  # the last seed but one: one more is a seed too
+SIZES = re.compile(r'model\.(\w+\.)?(width|heads|mlp|patch)')  # at least 1
+SHARES = re.compile(r'model\.(\w+\.)?(attention_)?dropout|optim\.b2')  # from 0 to below 1
 
 
 def check(config: Mapping, complete: Mapping, file: str, free: Sequence[str] = ()) -> None:
@@ -38,19 +42,21 @@ def check(config: Mapping, complete: Mapping, file: str, free: Sequence[str] = (
   flat, inside = flatten(config), lambda key, groups: any(key.startswith(f'{group}.') for group in groups)
   lacks = [key for key in flatten(complete) if key not in flat and not inside(key, free)]
   lacks += [group for group in free if not any(inside(key, [group]) for key in flat)]
+  more = [key for key in flat if key not in flatten(complete) and key not in free and not inside(key, free)]
+  if more:
+    raise UserError(f'config: found {", ".join(more)}; expected the keys of {file}')
   if lacks:
     own = f', `{", ".join(free)}` as its model has' if free else ''
     raise UserError(f'config: lacks {", ".join(lacks)}; expected the keys of {file}{own}')
-  for low, names in AT_LEAST.items():
-    for key in (key for name in names.split() for key in flat if key == name or key.startswith(f'{name}.')):
-      if flat[key] < low:  # one number, or one a stream
-        raise UserError(f'--config.{key}: found {flat[key]}, expected at least {low}')
-  for key, high in AT_MOST.items():
-    if flat[key] > high:
-      raise UserError(f'--config.{key}: found {flat[key]}, expected at most {high}')
-  for key in SHARES:
-    if key in flat and not 0 <= flat[key] < 1:
-      raise UserError(f'--config.{key}: found {flat[key]}, expected 0 to below 1')
+  low = {key: low for low, names in AT_LEAST.items() for key in names.split()}
+  for key, value in flat.items():
+    least = 1 if SIZES.match(key) else next((low[name] for name in low if f'{key}.'.startswith(f'{name}.')), None)
+    if least is not None and value < least:  # one number, or one a stream
+      raise UserError(f'--config.{key}: found {value}, expected at least {least}')
+    if key in AT_MOST and value > AT_MOST[key]:
+      raise UserError(f'--config.{key}: found {value}, expected at most {AT_MOST[key]}')
+    if SHARES.fullmatch(key) and not 0 <= value < 1:
+      raise UserError(f'--config.{key}: found {value}, expected 0 to below 1')
 
 
 def scalars(mean: Mapping[str, Any]) -> dict[str, float]:

@@ -19,6 +19,8 @@ Batch = Mapping[str, Any]  # of arrays, or of such mappings
 Losses = dict[str, tuple[jax.Array, jax.Array, float]]
 Metrics = dict[str, tuple[jax.Array, jax.Array]]
 
+LARGEST_SCALE = 100.0  # of a contrast: Radford et al. 2021, section 2.5
+
 cross_entropy = optax.softmax_cross_entropy_with_integer_labels
 
 
@@ -122,19 +124,33 @@ def captions(out: Batch, batch: Batch, axis: str | None = None, smoothing: float
 def contrastive(out: Batch, batch: Batch, axis: str | None = None) -> tuple[Losses, Metrics]:
   """CLIP's loss (Radford et al. 2021, figure 3): of all pairs of the global batch, text b belongs to image b alone.
 
-  out: 'text' and 'image' [B,E] of unit length, 'scale' a number. batch['weight'] [B]: 0 for a row that only fills up,
-  which is no rival either. The mean of both directions; metrics: how often the right one is first.
+  out: 'text' and 'image' [B,E] of unit length, 'scale' a number, of which more than LARGEST_SCALE is not used.
+  batch['weight'] [B]: 0 for a row that only fills up, which is no rival either. The mean of both directions; metrics:
+  how often the right one is first.
   """
   every = lambda x: jax.lax.all_gather(x, axis, tiled=True) if axis else x
-  row = batch['weight']
+  row, scale = batch['weight'], jnp.minimum(out['scale'], LARGEST_SCALE)
   right = jnp.arange(len(row)) + (jax.lax.axis_index(axis) * len(row) if axis else 0)
   rivals = every(row) > 0
   losses, metrics = jnp.zeros(len(row)), {}
   for name, other in (('text', 'image'), ('image', 'text')):
-    scores = jnp.where(rivals, out['scale'] * out[name] @ every(out[other]).T, -jnp.inf)
+    scores = jnp.where(rivals, scale * out[name] @ every(out[other]).T, -jnp.inf)
     losses += cross_entropy(jnp.where(row[:, None] > 0, scores, 0), right) / 2
     metrics[f'accuracy/{name} to {other}'] = (((scores.argmax(-1) == right) * row).sum(), row.sum())
   return {'contrast': ((losses * row).sum(), row.sum(), 1.0)}, metrics
+
+
+def words_of_image(out: Batch, batch: Batch, axis: str | None = None, special: int = 5) -> tuple[Losses, Metrics]:
+  """Which words stand in an image's text, in whatever order: the bag-of-words baseline of CLIP's figure 2.
+
+  out['bag'] [B,V]: logits; batch['text'] [B,L] int, of which ids below `special` are no words; 'weight' [B]. Softmax
+  against the text's words, each of equal share (Joulin et al. 2016, arXiv:1511.02251, equation 3).
+  """
+  text = batch['text']
+  word = (text >= special) * batch['weight'][:, None]
+  share = word / jnp.maximum(word.sum(1, keepdims=True), 1)
+  loss = -jnp.take_along_axis(jax.nn.log_softmax(out['bag']), text, 1) * share
+  return {'bag': (loss.sum(), batch['weight'].sum(), 1.0)}, {}
 
 
 def detection(out: Batch, batch: Batch) -> tuple[Losses, Metrics]:

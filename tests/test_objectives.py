@@ -16,6 +16,7 @@ from mmjax.objectives import (
   overlap,
   smoothed,
   soft_answers,
+  words_of_image,
 )
 
 LN3 = np.log(3.0)
@@ -267,3 +268,22 @@ def test_contrast_over_devices_is_that_of_one():
   total = jax.tree.map(lambda a: a.sum(0), each)
   np.testing.assert_allclose(total[0]['contrast'][0], whole[0]['contrast'][0], rtol=1e-6)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), total[1], whole[1])
+
+
+def test_words_of_an_image_by_hand():
+  """Two words of equal share against a softmax of four; special ids and padding are no words."""
+  out = {'bag': jnp.log(jnp.array([[0.0, 0, 0, 0, 0, 0.5, 0.25, 0.25], [1.0] * 8]) + 1e-9)}
+  batch = {'text': jnp.array([[2, 5, 6, 3, 0], [2, 7, 3, 0, 0]]), 'weight': jnp.array([1.0, 0.0])}
+  (total, count, weight), metrics = *words_of_image(out, batch)[0].values(), words_of_image(out, batch)[1]
+  assert float(total) == pytest.approx(-(np.log(0.5) + np.log(0.25)) / 2, rel=1e-5)
+  assert (float(count), weight, metrics) == (1, 1, {})
+
+
+def test_a_contrast_uses_no_larger_scale_than_the_papers():
+  vectors = jnp.eye(2)[:, ::-1]
+  loss = lambda scale: float(
+    contrastive({'text': vectors, 'image': -vectors, 'scale': jnp.array(scale)}, {'weight': jnp.ones(2)})[0][
+      'contrast'
+    ][0]
+  )
+  assert loss(1e4) == loss(100.0) > loss(50.0)

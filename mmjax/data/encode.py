@@ -70,6 +70,39 @@ def pixels(tokenizer: Tokenizer, sentences: Sequence[str], length: int, question
   return encode
 
 
+def pairs(tokenizer: Tokenizer, length: int) -> Encoder:
+  """Encoder for an image with its name and keywords, a pair of image and text.
+
+  Gives 'image' uint8 [h,w,3], 'weight' 1, 'text' int32 [L]: [CLS] name keyword ... [SEP], as many as fit whole, and
+  'part' int32 [L]: 1 for the words of the name, 2 ... for those of each keyword, 0 for all else.
+  """
+
+  def encode(example: Example) -> dict[str, np.ndarray]:
+    ids, parts = said(tokenizer, texts_of(example), length)
+    return {'image': example['image'], 'text': ids, 'part': parts, 'weight': np.ones((), np.float32)}
+
+  return encode
+
+
+def texts_of(example: Example) -> list[str]:
+  """The name and the keywords of an example, as they are read."""
+  return [text.decode().replace('_', ' ') for text in (example['name'], *example['keywords'])]
+
+
+def said(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> tuple[np.ndarray, np.ndarray]:
+  """'text' and 'part' of `pairs`: int32 [L] each. A first text that is too long is cut, later ones are left out."""
+  start, end = tokenizer.encode('').ids  # [CLS] [SEP]
+  ids, parts = np.zeros(length, np.int32), np.zeros(length, np.int32)
+  ids[0], at = start, 1
+  for part, found in enumerate(tokenizer.encode_batch(list(texts), add_special_tokens=False), 1):
+    new = found.ids[: length - 2] if part == 1 else found.ids
+    if at + len(new) < length:
+      ids[at : at + len(new)], parts[at : at + len(new)] = new, part
+      at += len(new)
+  ids[at] = end
+  return ids, parts
+
+
 def _questions(
   tokenizer: Tokenizer, sentences: Sequence[str], length: int
 ) -> Callable[[Example, int], dict[str, np.ndarray]]:

@@ -70,9 +70,8 @@ def concepts(rows: dict[str, np.ndarray]) -> np.ndarray:
   return np.array([root(i) for i in range(len(names))])
 
 
-def split_of(rows: dict[str, np.ndarray]) -> np.ndarray:
+def split_of(rows: dict[str, np.ndarray], concept: np.ndarray) -> np.ndarray:
   """The split of each picture: str [M]. By the concept's name, 80 : 10 : 10; a large concept is in train."""
-  concept = concepts(rows)
   result = np.empty(len(concept), '<U10')
   for number in np.unique(concept):
     inside = concept == number
@@ -84,7 +83,8 @@ def split_of(rows: dict[str, np.ndarray]) -> np.ndarray:
 
 
 class Twemoji(tfds.core.GeneratorBasedBuilder):
-  """TFDS builder of the four SPLITS: image, name, keywords, label (index into HELD_OUT, -1 for other categories)."""
+  """TFDS builder of the four SPLITS: image, name, keywords, label (index into HELD_OUT, -1 for other categories), and
+  concept (a number, see `concepts`)."""
 
   VERSION = tfds.core.Version('1.0.0')
   RELEASE_NOTES = {'1.0.0': 'emoji-datasource-twitter 16.0.0 and emojilib 4.0.3.'}
@@ -103,16 +103,20 @@ class Twemoji(tfds.core.GeneratorBasedBuilder):
           'name': feature.Text(),
           'keywords': feature.Sequence(feature.Text()),
           'label': feature.Scalar(np.int32),
+          'concept': feature.Scalar(np.int32),
         }
       ),
     )
 
   def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
     rows = read()
-    splits = split_of(rows)
-    return {split: self._generate_examples(rows, np.flatnonzero(splits == split)) for split in SPLITS}
+    concept = concepts(rows)
+    splits = split_of(rows, concept)
+    return {split: self._generate_examples(rows, concept, np.flatnonzero(splits == split)) for split in SPLITS}
 
-  def _generate_examples(self, rows: dict[str, np.ndarray], ids: np.ndarray) -> Iterator[tuple[int, dict[str, Any]]]:
+  def _generate_examples(
+    self, rows: dict[str, np.ndarray], concept: np.ndarray, ids: np.ndarray
+  ) -> Iterator[tuple[int, dict[str, Any]]]:
     labels = list(HELD_OUT)
     for i in ids.tolist():
       keywords, category = str(rows['keywords'][i]), str(rows['subcategory'][i])
@@ -123,5 +127,6 @@ class Twemoji(tfds.core.GeneratorBasedBuilder):
           'name': str(rows['name'][i]),
           'keywords': keywords.split('|') if keywords else [],
           'label': labels.index(category) if category in labels else -1,
+          'concept': concept[i],
         },
       )

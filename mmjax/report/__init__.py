@@ -1,4 +1,4 @@
-"""The report of a training run: one HTML file that needs nothing else; curves, table, attention over images."""
+"""Pages about a run, each one HTML file that needs nothing else: its report, and a search in its pictures."""
 
 from mmjax.report.page import write
 

@@ -4,16 +4,14 @@ L words, R regions, H heads, Q queries, K keys.
 """
 
 import base64
-import io
 from collections.abc import Mapping
 
 import numpy as np
-from PIL import Image
+
+from mmjax.report.pictures import CRISP, data_uri
 
 DIRECTIONS = ('word_to_region', 'region_to_word')
-CRISP = 256  # pixels: up to this size an image is kept as it is and scaled up with sharp pixels
 FEW = 12  # regions: up to here each one's weight is always written beside it
-LARGEST = 720  # pixels: a larger image is scaled down
 STEPS = 65534  # of the fixed-point weights; STEPS + 1 stands for a value that is not finite
 SHARED = 0.98  # a row that sums to less is one that attends to more than the regions (or words)
 
@@ -24,8 +22,6 @@ def view(example: Mapping) -> dict:
   example: as for `report.write`. Raises ValueError that names the key, what was found and what was expected.
   """
   image, boxes = np.asarray(example['image']), np.asarray(example['boxes'], np.float32)
-  if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-    raise ValueError(f'image must be uint8 [h,w,3], found {image.dtype} {list(image.shape)}')
   if boxes.ndim != 2 or boxes.shape[1] != 4:
     raise ValueError(f'boxes must be [R,4], found {list(boxes.shape)}')
   if not ((boxes >= -0.01) & (boxes <= 1.01)).all() or (boxes[:, 2:] < boxes[:, :2]).any():
@@ -34,7 +30,7 @@ def view(example: Mapping) -> dict:
   answer, prediction = example['answer'], example['prediction']
   attention = {name: _direction(example, name, len(words), len(boxes)) for name in DIRECTIONS}
   return {
-    'source': _data_uri(image),
+    'source': data_uri(image),
     'size': image.shape[1::-1],
     'crisp': max(image.shape[:2]) <= CRISP,
     'layout': 'cells' if is_grid(boxes) else 'few' if len(boxes) <= FEW else 'many',
@@ -92,13 +88,3 @@ def _places(boxes: np.ndarray) -> list[dict]:
     label = f'left:{(x1 + x2) / 2:.2f}%;top:{edge:.2f}%'
     places.append({'style': f'{place(x1, y1, x2, y2)};z-index:{order + 1}', 'side': side, 'label_style': label})
   return places
-
-
-def _data_uri(image: np.ndarray) -> str:
-  picture, file = Image.fromarray(image), io.BytesIO()
-  if max(picture.size) <= CRISP:
-    picture.save(file, 'PNG', optimize=True)
-    return 'data:image/png;base64,' + base64.b64encode(file.getvalue()).decode()
-  picture.thumbnail((LARGEST, LARGEST))
-  picture.save(file, 'JPEG', quality=85)
-  return 'data:image/jpeg;base64,' + base64.b64encode(file.getvalue()).decode()

@@ -1,4 +1,4 @@
-"""The report page: puts key figures, table, curves, examples and config into template.html.
+"""The report page: puts key figures, tables, galleries, curves, examples and config into template.html.
 
 h, w image height and width, L words, R regions, H heads.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup, escape
 
-from mmjax.report import curves
+from mmjax.report import curves, gallery
 from mmjax.report import examples as example_views
 from mmjax.workdir import flatten, write_atomic
 
@@ -30,8 +30,9 @@ def write(
   summary: Sequence[tuple[str, object]],
   config: Mapping,
   history: Sequence[Mapping],
-  table: Mapping | None,
-  examples: Sequence[Mapping],
+  tables: Sequence[Mapping] = (),
+  galleries: Sequence[Mapping] = (),
+  examples: Sequence[Mapping] = (),
   command: str = '',
 ) -> None:
   """Writes one HTML file that loads nothing else; a part with nothing to show is left out.
@@ -40,8 +41,9 @@ def write(
   summary: (label, value) pairs, shown at the top.
   config: nested dict, shown with dotted keys; command: the command line that repeats the run.
   history: rows of metrics.jsonl, see `curves.panels`.
-  table: {'columns': [str], 'rows': [{column: value}], 'notes': [str]}, accuracies in percent; a row with a true 'ours'
-    is emphasised; a missing value, None or nan is a dash; a float is shown with four digits, a string as it is.
+  tables: {'title': str, 'columns': [str], 'rows': [{column: value}], 'notes': [str]}; a row with a true 'ours' is
+    emphasised; a missing value, None or nan is a dash; a float is shown with four digits, a string as it is.
+  galleries: what was found for what, in pictures, see `gallery.view`.
   examples: dicts of
     image uint8 [h,w,3]; boxes float [R,4], x1 y1 x2 y2 in 0..1; words [L] str; question str;
     answer str or None (not known); prediction str; question_type str or None;
@@ -54,12 +56,13 @@ def write(
   views = [example_views.view(example) for example in examples]
   attention = [view.pop('attention') for view in views]
   maps = [maps[name] for maps in attention for name in example_views.DIRECTIONS if maps[name]]
-  template = _environment().get_template('template.html')
+  template = environment().get_template('template.html')
   text = template.render(
     title=title,
     figures=[(label, value) for label, value in summary if len(str(value)) <= SHORT],
     facts=[(label, value) for label, value in summary if len(str(value)) > SHORT],
-    table=table and {**table, 'numeric': _numeric(table)},
+    tables=[{**table, 'numeric': _numeric(table)} for table in tables],
+    galleries=[gallery.view(part) for part in galleries],
     curves=curves.panels(history),
     examples=views,
     attention=attention,
@@ -73,7 +76,8 @@ def write(
   write_atomic(path, text)
 
 
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+  """What the templates of this folder are read with: text is escaped, a missing name is an error."""
   environment = jinja2.Environment(
     loader=jinja2.FileSystemLoader(FOLDER),
     autoescape=True,

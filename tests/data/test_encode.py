@@ -55,3 +55,22 @@ def test_regions(tiny, tiny_dir):
   assert sorted(out['region_label'] // 2) == list(range(6))
   np.testing.assert_array_equal(out['region_label'] % 2, source[3]['shape'])
   assert ' '.join(tokens.words(tokenizer, out['question'][0])).startswith('[CLS] ' + source[3]['question'][0].decode())
+
+
+PAIR = {'image': np.zeros((4, 4, 3), np.uint8), 'name': b'red apple', 'keywords': [b'ripe_fruit', b'food']}
+
+
+def test_a_pair_is_its_name_and_the_keywords_that_fit():
+  tokenizer = tokens.build(['apple food fruit red ripe'])  # 5 6 7 8 9
+  found = encode.pairs(tokenizer, 8)(PAIR)
+  assert found['text'].tolist() == [2, 8, 5, 9, 7, 6, 3, 0] and found['part'].tolist() == [0, 1, 1, 2, 2, 3, 0, 0]
+  assert found['weight'] == 1 and found['weight'].dtype == np.float32 and found['image'] is PAIR['image']
+  shorter = encode.pairs(tokenizer, 5)(PAIR)
+  assert shorter['text'].tolist() == [2, 8, 5, 6, 3] and shorter['part'].tolist() == [0, 1, 1, 3, 0]
+
+
+def test_a_text_that_is_too_long_is_cut_and_an_empty_one_is_its_frame():
+  tokenizer = tokens.build(['word'])
+  ids, parts = encode.said(tokenizer, ['word ' * 10_000], 6)
+  assert ids.tolist() == [2, 5, 5, 5, 5, 3] and parts.tolist() == [0, 1, 1, 1, 1, 0]
+  assert encode.said(tokenizer, [''], 6)[0].tolist() == [2, 3, 0, 0, 0, 0]

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from configs import clip
 from configs import lxmert as complete
 from experiments import training
 from mmjax.data.pipeline import train_batches
@@ -45,6 +46,33 @@ def test_an_evaluation_is_rounded_up_to_the_devices(monkeypatch, devices, images
     state=types.SimpleNamespace(variables={}),
   )  # fmt: skip
   assert training.Fit.evaluate(fit, ()) == {'images': found}
+
+
+def test_a_key_that_no_config_has_is_said():
+  config = complete.get_config().to_dict()
+  with pytest.raises(UserError, match=r'^config: found optim\.lrr; expected the keys of configs/lxmert\.py$'):
+    check(config | {'optim': config['optim'] | {'lrr': 1.0}})
+
+
+@pytest.mark.parametrize(
+  'key, value, expected',
+  [
+    ('model.text.width', 0, 'at least 1'),
+    ('model.image.patch', -8, 'at least 1'),
+    ('model.out', 0, 'at least 1'),
+    ('data.length', 2, 'at least 3'),
+    ('augment.keep', 1.5, 'at most 1'),
+    ('augment.shift', -1, 'at least 0'),
+    ('model.text.attention_dropout', 1.0, '0 to below 1'),
+    ('bag.steps', 0, 'at least 1'),
+  ],
+)
+def test_a_number_of_clip_that_makes_no_sense_is_said(key, value, expected):
+  config = clip.get_config()
+  with config.unlocked():
+    config.update_from_flattened_dict({key: value})
+  with pytest.raises(UserError, match=rf'^--config\.{key}: found {value}, expected {expected}$'):
+    training.check(config.to_dict(), clip.get_config().to_dict(), 'configs/clip.py')
 
 
 def test_a_mean_of_nothing_is_left_out_and_one_that_is_no_number_is_not():

@@ -30,7 +30,7 @@ def written(folder, **changes):
 
 
 def bare(**changes):
-  empty = {'title': 'a run', 'summary': [], 'config': {}, 'history': [], 'table': None, 'examples': []}
+  empty = {'title': 'a run', 'summary': [], 'config': {}, 'history': [], 'tables': [], 'examples': []}
   return empty | changes
 
 
@@ -86,18 +86,18 @@ def test_escapes_all_text(tmp_path):
   example |= {key: evil for key in ('question', 'answer', 'prediction', 'question_type')}
   example |= {'words': [evil] * len(example['words']), 'probabilities': [(evil, 1.0)]}
   example['layer_names'] = [evil, evil + '2']
-  table = {'columns': ['system', evil], 'rows': [{'system': evil, evil: evil}], 'notes': [evil]}
+  table = {'title': evil, 'columns': ['system', evil], 'rows': [{'system': evil, evil: evil}], 'notes': [evil]}
   history = [{'step': n, 'split': evil, 'time': 0, evil: 0.5, 'loss': 1.0, 'accuracy/$x<b>': 0.5} for n in (1, 2)]
-  text = written(tmp_path, title=evil, summary=[(evil, evil), (evil, 'x')], config={evil: {evil: evil}}, table=table,
+  text = written(tmp_path, title=evil, summary=[(evil, evil), (evil, 'x')], config={evil: {evil: evil}}, tables=[table],
                  history=history, examples=[example], command=evil)  # fmt: skip
   assert 'alert(1)' in text
   assert '<script>alert' not in text and '<b>' not in text and '<b title' not in text
   assert text.count('</script>') == 2  # the data's and the script's own
 
 
-@pytest.mark.parametrize('part', ['summary', 'config', 'history', 'examples', 'command', 'table'])
+@pytest.mark.parametrize('part', ['summary', 'config', 'history', 'examples', 'command', 'tables'])
 def test_parts_may_be_empty(tmp_path, part):
-  empty = {'summary': [], 'config': {}, 'history': [], 'examples': [], 'command': '', 'table': None}
+  empty = {'summary': [], 'config': {}, 'history': [], 'examples': [], 'command': '', 'tables': []}
   assert '</html>' in written(tmp_path, **{part: empty[part]})
 
 
@@ -109,7 +109,8 @@ def test_nothing_but_a_title(tmp_path):
 
 def test_a_missing_number_is_a_dash(tmp_path):
   rows = [{'system': 'a', 'x': None}, {'system': 'b'}, {'system': 'c', 'x': float('nan')}, {'system': 'd', 'x': 98.765}]
-  report.write(tmp_path / 'report.html', **bare(table={'columns': ['system', 'x'], 'rows': rows, 'notes': []}))
+  table = {'title': 'x', 'columns': ['system', 'x'], 'rows': rows, 'notes': []}
+  report.write(tmp_path / 'report.html', **bare(tables=[table]))
   text = (tmp_path / 'report.html').read_text()
   assert text.count('>–</span>') == 3
   assert '<td class="number">98.77</td>' in text
@@ -119,8 +120,8 @@ def test_a_missing_number_is_a_dash(tmp_path):
   'values, numeric', [(['98.2 ± 0.1', '> 94'], True), (['test200'], False), ([None], False), ([0.5], True)]
 )
 def test_columns_of_numbers_stand_to_the_right(tmp_path, values, numeric):
-  table = {'columns': ['x'], 'rows': [{'x': value} for value in values], 'notes': []}
-  report.write(tmp_path / 'report.html', **bare(table=table))
+  table = {'title': 'x', 'columns': ['x'], 'rows': [{'x': value} for value in values], 'notes': []}
+  report.write(tmp_path / 'report.html', **bare(tables=[table]))
   assert ('<th scope="col" class="number">' in (tmp_path / 'report.html').read_text()) == numeric
 
 
@@ -140,3 +141,18 @@ def test_stays_small(tmp_path):
   report.write(tmp_path / 'report.html',
                **synthetic.run([synthetic.example(n, boxes=boxes, layers=layers) for n in range(12)]))  # fmt: skip
   assert (tmp_path / 'report.html').stat().st_size < 3e6
+
+
+def test_a_gallery_shows_what_was_found(tmp_path):
+  red = np.full((4, 4, 3), (255, 0, 0), np.uint8)
+  rows = [{'query': {'text': '<b>red</b>'}, 'found': [{'image': red, 'text': 'a wall', 'right': True, 'score': '0.9'}]}]
+  report.write(tmp_path / 'report.html', **bare(galleries=[{'title': 'texts', 'note': 'the nearest', 'rows': rows}]))
+  text = (tmp_path / 'report.html').read_text()
+  assert '&lt;b&gt;red' in text and '<b>red' not in text
+  assert text.count('<img class="crisp" src="data:image/png;base64,') == 1 and 'tile hit' in text and '>0.9<' in text
+
+
+def test_a_picture_of_another_type_is_refused(tmp_path):
+  rows = [{'query': {'image': np.zeros((4, 4, 3))}, 'found': []}]
+  with pytest.raises(ValueError, match='uint8'):
+    report.write(tmp_path / 'report.html', **bare(galleries=[{'title': 'x', 'rows': rows}]))

@@ -1,0 +1,84 @@
+"""Configurations of experiments/clip.py."""
+
+from ml_collections import ConfigDict
+
+VARIANTS = {
+  'twemoji': 'emoji and their names and keywords, which are here already (default)',
+  'tiny': '60 steps of the default in under a minute',
+  'base': "ViT-B/32 and the paper's recipe for its 400 million pairs, whose data you bring",
+}
+
+
+def get_config(variant: str = 'twemoji') -> ConfigDict:
+  c = ConfigDict()
+  c.seed = 0
+
+  c.data = ConfigDict()
+  c.data.name = 'twemoji'
+  c.data.dir = ''  # where data are prepared; '' is TFDS's own default
+  c.data.images = 128  # pairs a step, each a rival of every other
+  c.data.length = 20  # words of a text
+
+  c.model = ConfigDict()
+  c.model.out = 128  # of the space that both share
+  c.model.text = ConfigDict()
+  c.model.text.schedule = '2*[t<t]'
+  c.model.text.width = 128
+  c.model.text.heads = 4
+  c.model.text.mlp = 256
+  c.model.text.activation = 'quick_gelu'
+  c.model.text.attention_dropout = 0.0
+  c.model.text.scan = False  # few layers: unrolled runs faster and compiles as fast
+  c.model.image = ConfigDict()
+  c.model.image.patch = 8
+  c.model.image.schedule = '3*[v<v]'
+  c.model.image.width = 128
+  c.model.image.heads = 4
+  c.model.image.mlp = 256
+  c.model.image.activation = 'quick_gelu'
+  c.model.image.attention_dropout = 0.0
+  c.model.image.scan = False
+
+  c.augment = ConfigDict()  # the paper has random crops alone; here are 1,448 pairs, not 400 million
+  c.augment.shift = 3  # pixels, either way
+  c.augment.tint = 0.15  # how much stronger or weaker a colour can be
+  c.augment.keep = 0.7  # of names and keywords, each
+
+  c.bag = ConfigDict()
+  c.bag.steps = 400  # of the baseline that says words of an image, whatever their order
+
+  c.optim = ConfigDict()
+  c.optim.name = 'adamw'
+  c.optim.lr = 1e-3
+  c.optim.schedule = 'cosine'
+  c.optim.steps = 1500
+  c.optim.warmup = 100
+  c.optim.clip = 1.0  # of the global norm
+  c.optim.decay = 0.2  # table 18
+  c.optim.decay_on = 'kernels'  # section 2.5: all weights that are not gains or biases
+  c.optim.b2 = 0.98  # table 18, of the ViTs
+  c.optim.eps = 1e-6  # likewise
+  c.optim.micro_batches = 1
+
+  c.eval = ConfigDict()
+  c.eval.every = 300  # steps between searches in the validation split, each with a checkpoint
+  c.log = ConfigDict()
+  c.log.every = 50  # steps between lines of metrics.jsonl
+  c.parallel = ConfigDict()
+  c.parallel.how = 'jit'  # or 'pmap'
+
+  if variant == 'tiny':
+    c.optim.steps, c.optim.warmup, c.eval.every, c.log.every, c.bag.steps = 60, 6, 30, 10, 20
+  elif variant == 'base':  # tables 18, 19 and 20
+    c.data.name, c.data.images, c.data.length = 'wit_400m', 32_768, 77
+    c.model.out = 512
+    c.model.text.schedule, c.model.image.schedule = '12*[t<t]', '12*[v<v]'
+    c.model.text.width, c.model.text.heads, c.model.text.mlp = 512, 8, 2048
+    c.model.image.width, c.model.image.heads, c.model.image.mlp = 768, 12, 3072
+    c.model.image.patch = 32
+    c.model.text.scan = c.model.image.scan = True
+    c.augment.shift, c.augment.tint, c.augment.keep = 0, 0.0, 1.0
+    c.optim.lr, c.optim.warmup, c.optim.clip = 5e-4, 2000, 0.0
+    c.optim.steps = 32 * 400_000_000 // 32_768  # 32 epochs
+    c.eval.every = c.log.every = 1000
+  return c

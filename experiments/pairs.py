@@ -1,0 +1,97 @@
+"""Images with texts as a task: the data, and how well one finds the other. CLIP and BLIP are trained on it.
+
+M pairs, Q queries, N candidates, L words.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from mmjax.data import encode, tokens, twemoji
+from mmjax.data.pipeline import Source, load
+from mmjax.errors import UserError, nearest
+from mmjax.metrics import retrieval
+
+Arrays = dict[str, np.ndarray]
+SETS = ('twemoji',)
+KS = (1, 5, 10)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pairs:
+  """A prepared data set. `splits`: 'train', 'validation', and what a model never sees: 'test' and 'unseen'.
+
+  length: L; labels: names of the categories of which 'unseen' is.
+  """
+
+  splits: Mapping[str, Source]
+  tokenizer: Tokenizer
+  length: int
+  labels: tuple[str, ...]
+
+  @property
+  def vocab(self) -> int:
+    return self.tokenizer.get_vocab_size()
+
+  @functools.cached_property
+  def encode(self) -> encode.Encoder:
+    return encode.pairs(self.tokenizer, self.length)
+
+  def say(self, text: str) -> np.ndarray:
+    """One text as ids [L]; what is too long is cut."""
+    return encode.said(self.tokenizer, [text], self.length)[0]
+
+  def arrays(self, *splits: str) -> Arrays:
+    """All of some splits: 'image' uint8 [M,h,w,3], 'text' [M,L], 'concept' and 'label' [M], 'name' and 'words' str."""
+    examples = [example for split in splits for example in self.splits[split]]
+    rows = [
+      {key: self.encode(example)[key] for key in ('image', 'text')}
+      | {key: example[key] for key in ('concept', 'label')}
+      | {'name': encode.texts_of(example)[0], 'words': ', '.join(encode.texts_of(example))}
+      for example in examples
+    ]
+    return {key: np.stack([row[key] for row in rows]) for key in rows[0]}
+
+
+def prepare(name: str, folder: str, length: int) -> Pairs:
+  """The data set of that name. The words are those of the training texts. Raises UserError for an unknown one."""
+  if name not in SETS:
+    raise UserError(f'data.name: found {name!r}, expected one of {SETS}{nearest(name, SETS)}')
+  splits = {split: load(twemoji.Twemoji, split, folder or None) for split in twemoji.SPLITS}
+  tokenizer = tokens.build(text for example in splits['train'] for text in encode.texts_of(example))
+  return Pairs(splits, tokenizer, length, tuple(twemoji.HELD_OUT.values()))
+
+
+Score = tuple[float, float, float]  # a value, and its 95 % interval
+
+
+def search(scores: np.ndarray, right: np.ndarray, concept: np.ndarray) -> dict[str, Score]:
+  """How well queries find what is theirs: 'R@1' ... and 'median rank' of scores [Q,N], where right [Q] is each's place.
+
+  Intervals draw whole concepts [Q], as pictures of one are not independent.
+  """
+  places = retrieval.ranks(scores, np.arange(scores.shape[1]) == right[:, None])
+  value = retrieval.summary(places, KS)
+  measure = lambda name: lambda drawn: retrieval.summary(drawn, KS)[name]
+  return {name: (value[name], *retrieval.interval(measure(name), places, concept)) for name in value}
+
+
+def accuracy(scores: np.ndarray, label: np.ndarray, concept: np.ndarray) -> Score:
+  """How often the highest of scores [Q, labels] is label [Q]; intervals as in `search`."""
+  right = (scores.argmax(1) == label).astype(float)
+  return float(right.mean()), *retrieval.interval(lambda drawn: float(drawn.mean()), right, concept)
+
+
+def chance(among: int) -> dict[str, float]:
+  """`search` of a random order."""
+  right = np.ones((1, among)) * (np.arange(among) == 0)
+  return {f'R@{k}': retrieval.chance(right, k) for k in KS} | {'median rank': (among + 1) / 2}
+
+
+def shown(name: str, *found: float) -> str:
+  """A score in a table, in percent or as a rank: '12.3', with an interval '12.3 (9.1–15.4)'."""
+  value, *ends = [f'{x:.0f}' if name == 'median rank' else f'{100 * x:.1f}' for x in found]
+  return f'{value} ({"–".join(ends)})' if ends else value

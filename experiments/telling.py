@@ -1,0 +1,65 @@
+"""What a finished run tells: tables in the terminal, and the report with how it came about."""
+
+import json
+import shlex
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from rich.console import Console
+from rich.table import Table
+
+from mmjax import report
+from mmjax.logging import device_line
+
+TEXT = ('system', 'test', 'what finds what', 'among', 'source')  # columns that stand to the left
+
+
+def print_table(content: Mapping) -> None:
+  """A table of `report.write` as text on stdout, 160 wide where that is no terminal."""
+  grid = Table(title=content['title'], title_justify='left')
+  for column in content['columns']:
+    grid.add_column(column, justify='left' if column in TEXT else 'right', overflow='fold')
+  for row in content['rows']:
+    grid.add_row(*(str(row.get(column, '–')) for column in content['columns']), style='bold' if 'ours' in row else '')
+  Console(width=None if sys.stdout.isatty() else 160).print(grid)
+  for note in content['notes']:
+    print(f'  {note}')
+
+
+def finish(
+  c: Any,
+  workdir: Path,
+  *,
+  title: str,
+  summary: Sequence[tuple[str, object]],
+  tables: Sequence[Mapping],
+  params: Any,
+  began: float,
+  galleries: Sequence[Mapping] = (),
+  examples: Sequence[Mapping] = (),
+) -> None:
+  """Prints the tables, writes report.html with all that is given, and says where it is. began: in unix seconds."""
+  for table in tables:
+    print_table(table)
+  file = workdir / 'report.html'
+  report.write(
+    file,
+    title=title,
+    summary=[
+      *summary,
+      ('parameters', f'{sum(x.size for x in jax.tree.leaves(params)):,}'),
+      ('this command took', f'{time.time() - began:.0f} s'),
+      ('device', device_line()),
+    ],
+    config=c.to_dict(),
+    history=[json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()],
+    tables=tables,
+    galleries=galleries,
+    examples=examples,
+    command=shlex.join(['python', '-m', f'experiments.{Path(sys.argv[0]).stem}', *sys.argv[1:]]),
+  )
+  print(f'report: {file}')

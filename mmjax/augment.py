@@ -1,0 +1,43 @@
+"""What is drawn anew of an image and its text at each step, on the device: places, colours, keywords.
+
+N pairs, h x w pixels, L words.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from mmjax.objectives import Batch
+
+
+def pairs(batch: Batch, key: jax.Array, *, shift: int, tint: float, keep: float) -> Batch:
+  """A pair as it is seen once: 'image' [N,h,w,3] of 0..255, 'text' and 'part' int [N,L] (`data.encode.pairs`)."""
+  place, colour, words = jax.random.split(key, 3)
+  image = tinted(colour, shifted(place, batch['image'].astype(jnp.float32), shift), tint)
+  return {**batch, 'image': image, 'text': thinned(words, batch['text'], batch['part'], keep)}
+
+
+def shifted(key: jax.Array, image: jax.Array, most: int) -> jax.Array:
+  """image [N,h,w,3], each moved by up to `most` pixels either way; its edges are repeated."""
+  count, *size = image.shape
+  wide = jnp.pad(image, ((0, 0), (most, most), (most, most), (0, 0)), mode='edge')
+  start = jax.random.randint(key, (count, 2), 0, 2 * most + 1)
+  return jax.vmap(lambda one, at: jax.lax.dynamic_slice(one, (*at, 0), size))(wide, start)
+
+
+def tinted(key: jax.Array, image: jax.Array, most: float) -> jax.Array:
+  """image [N,h,w,3] of 0..255, each colour of it scaled by 1 - most to 1 + most."""
+  gain = 1 + most * jax.random.uniform(key, (len(image), 1, 1, 3), minval=-1)
+  return jnp.clip(image * gain, 0, 255)
+
+
+def thinned(key: jax.Array, text: jax.Array, part: jax.Array, keep: float) -> jax.Array:
+  """text [N,L] int of which each part (1 ... in `part` [N,L]) is kept with probability `keep`, the rest closed up.
+
+  A text of which nothing would be left stays whole. 0 fills up.
+  """
+  length = text.shape[1]
+  kept = jnp.take_along_axis(jax.random.bernoulli(key, keep, text.shape), part, 1)  # fewer parts than words
+  kept = jnp.where((kept & (part > 0)).any(1, keepdims=True), kept, True) | (part == 0)
+  order = jnp.argsort(~kept, axis=1, stable=True)
+  left = jnp.arange(length) < kept.sum(1, keepdims=True)
+  return jnp.where(left, jnp.take_along_axis(text, order, 1), 0)
