@@ -26,12 +26,12 @@ AT_LEAST = {  # low -> the numbers that are not below it
   0: 'seed model.init_std model.num_features model.num_objects optim.lr optim.warmup optim.clip optim.decay optim.eps '
   'augment.shift augment.tint augment.keep',
   1: 'data.images pixels.patch pixels.regions optim.steps optim.micro_batches eval.every eval.images log.every '
-  'model.out bag.steps',
-  3: 'data.length',  # a word between the two that frame a text
+  'model.out bag.steps contrast.warmup contrast.queue rerank beams',
+  3: 'data.length data.caption',  # a word between the two that frame a text
 }
 AT_MOST = {'seed': 2**32 - 2, 'augment.tint': 1, 'augment.keep': 1}  # the last seed but one: one more is a seed too
 SIZES = re.compile(r'model\.(\w+\.)?(width|heads|mlp|patch)')  # at least 1
-SHARES = re.compile(r'model\.(\w+\.)?(attention_)?dropout|optim\.b2')  # from 0 to below 1
+SHARES = re.compile(r'model\.(\w+\.)?(attention_)?dropout|optim\.b2|contrast\.(momentum|soft)')  # from 0 to below 1
 
 
 def check(config: Mapping, complete: Mapping, file: str, free: Sequence[str] = ()) -> None:

@@ -35,9 +35,13 @@ def thinned(key: jax.Array, text: jax.Array, part: jax.Array, keep: float) -> ja
 
   A text of which nothing would be left stays whole. 0 fills up.
   """
-  length = text.shape[1]
   kept = jnp.take_along_axis(jax.random.bernoulli(key, keep, text.shape), part, 1)  # fewer parts than words
   kept = jnp.where((kept & (part > 0)).any(1, keepdims=True), kept, True) | (part == 0)
+  return closed(text, kept)
+
+
+def closed(text: jax.Array, kept: jax.Array) -> jax.Array:
+  """The words of text [N,L] that are kept, bool [N,L], without gaps. 0 fills up."""
   order = jnp.argsort(~kept, axis=1, stable=True)
-  left = jnp.arange(length) < kept.sum(1, keepdims=True)
+  left = jnp.arange(text.shape[1]) < kept.sum(1, keepdims=True)
   return jnp.where(left, jnp.take_along_axis(text, order, 1), 0)

@@ -140,6 +140,25 @@ def contrastive(out: Batch, batch: Batch, axis: str | None = None) -> tuple[Loss
   return {'contrast': ((losses * row).sum(), row.sum(), 1.0)}, metrics
 
 
+def blip(out: Batch, batch: Batch, axis: str | None = None) -> tuple[Losses, Metrics]:
+  """BLIP's three losses (section 3.2), of equal weight, on what `models.blip_pretraining` gives.
+
+  batch['caption'] [B,L] int, 0 for padding, and 'weight' [B]. Contrast: the mean of both ways, against soft labels.
+  """
+  row = batch['weight']
+  contrast, metrics = jnp.zeros(len(row)), {}
+  for one, other in (('image', 'text'), ('text', 'image')):
+    scores = out[f'{one}_scores']
+    contrast += optax.softmax_cross_entropy(scores, out[f'{one}_labels']) / 2
+    metrics[f'accuracy/{one} to {other}'] = (((scores.argmax(-1) == jnp.arange(len(row))) * row).sum(), row.sum())
+  label, thrice = jnp.repeat(jnp.array([1, 0, 0]), len(row)), jnp.tile(row, 3)
+  matching = cross_entropy(out['matched'], label) * thrice
+  metrics['accuracy/matched'] = (((out['matched'].argmax(-1) == label) * thrice).sum(), thrice.sum())
+  words, said = captions(out, {'text': batch['caption'], 'text_mask': batch['caption'] > 0, 'weight': row})
+  losses = {'contrast': ((contrast * row).sum(), row.sum(), 1.0), 'matched': (matching.sum(), thrice.sum(), 1.0)}
+  return losses | words, metrics | said
+
+
 def words_of_image(out: Batch, batch: Batch, axis: str | None = None, special: int = 5) -> tuple[Losses, Metrics]:
   """Which words stand in an image's text, in whatever order: the bag-of-words baseline of CLIP's figure 2.
 

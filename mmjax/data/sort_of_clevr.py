@@ -45,7 +45,7 @@ SPLITS = {'train': (9800, 1706), 'validation': (500, 1427), 'test200': (200, 200
 
 _STEP = np.arange(-HALF, HALF + 1)
 CIRCLE = _STEP[:, None] ** 2 + _STEP**2 <= (HALF + 0.5) ** 2  # the 97 pixels whose centre lies in the disc 11 wide
-_STAMP = np.stack([np.ones_like(CIRCLE), CIRCLE])  # bool [2,11,11], in the order of SHAPES
+STAMP = np.stack([np.ones_like(CIRCLE), CIRCLE])  # bool [2,11,11], in the order of SHAPES
 
 
 class Scene(NamedTuple):
@@ -114,7 +114,7 @@ def draw(scene: Scene) -> np.ndarray:
   center, shape = scene
   image = np.full((len(center), SIDE, SIDE, 3), 255, np.uint8)
   for r, rgb in enumerate(RGB):
-    m, y, x = np.nonzero(_STAMP[shape[:, r]])
+    m, y, x = np.nonzero(STAMP[shape[:, r]])
     image[m, center[m, r, 1] + y - HALF, center[m, r, 0] + x - HALF] = rgb
   return image
 
@@ -186,7 +186,7 @@ def _place(own: np.ndarray, cover: np.ndarray, color: str) -> np.ndarray:
   fits = []
   for cx, cy in itertools.product(*spans):
     window = np.s_[cy - HALF : cy + HALF + 1, cx - HALF : cx + HALF + 1]
-    if any((own[window] <= stamp).all() and (stamp <= (own | cover)[window]).all() for stamp in _STAMP):
+    if any((own[window] <= stamp).all() and (stamp <= (own | cover)[window]).all() for stamp in STAMP):
       fits.append((cx, cy))
   if not fits:
     raise UserError(
