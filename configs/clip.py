@@ -46,6 +46,7 @@ def get_config(variant: str = 'twemoji') -> ConfigDict:
 
   c.bag = ConfigDict()
   c.bag.steps = 400  # of the baseline that says words of an image, whatever their order
+  c.bag.warmup = 40
 
   c.optim = ConfigDict()
   c.optim.name = 'adamw'
@@ -68,7 +69,8 @@ def get_config(variant: str = 'twemoji') -> ConfigDict:
   c.parallel.how = 'jit'  # or 'pmap'
 
   if variant == 'tiny':
-    c.optim.steps, c.optim.warmup, c.eval.every, c.log.every, c.bag.steps = 60, 6, 30, 10, 20
+    c.optim.steps, c.optim.warmup, c.eval.every, c.log.every = 60, 6, 30, 10
+    c.bag.steps, c.bag.warmup = 20, 2
   elif variant == 'base':  # tables 18, 19 and 20
     c.data.name, c.data.images, c.data.length = 'wit_400m', 32_768, 77
     c.model.out = 512

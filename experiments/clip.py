@@ -20,7 +20,6 @@ from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 from flax import linen as nn
 
@@ -149,9 +148,7 @@ def run(c, args) -> None:
   first = {key: value[None] for key, value in task.encode(task.splits['train'][0]).items()}
   text, image = first['text'], to_float(jnp.asarray(first['image']))
   fit = fit_of(c, model, forward(model), objectives.contrastive, task, text, image, text > 0)
-  steps = ml_collections.ConfigDict(c.to_dict())
-  steps.optim.steps, steps.optim.warmup = c.bag.steps, min(c.optim.warmup, c.bag.steps // 10)
-  bag = fit_of(steps, bag_model, forward_bag(bag_model), objectives.words_of_image, task, image)
+  bag = fit_of(training.stage(c, c.bag), bag_model, forward_bag(bag_model), objectives.words_of_image, task, image)
   often = 1 + np.bincount(task.arrays('train')['text'].ravel(), minlength=task.vocab)
   score = {
     SYSTEM: lambda *given: scores_of_clip(model, fit.state.variables, *given),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import ml_collections
 import numpy as np
 
 from mmjax import cli, optim, train
@@ -57,6 +58,13 @@ def check(config: Mapping, complete: Mapping, file: str, free: Sequence[str] = (
       raise UserError(f'--config.{key}: found {value}, expected at most {AT_MOST[key]}')
     if SHARES.fullmatch(key) and not 0 <= value < 1:
       raise UserError(f'--config.{key}: found {value}, expected 0 to below 1')
+
+
+def stage(c: Any, group: Mapping) -> ml_collections.ConfigDict:
+  """The config of a stage of a run: c, with the numbers of `optim` that the group has."""
+  own = ml_collections.ConfigDict(c.to_dict())
+  own.optim.update({key: group[key] for key in own.optim if key in group})
+  return own
 
 
 def scalars(mean: Mapping[str, Any]) -> dict[str, float]:

@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from mmjax.models.dvae import uniformity
+
 Batch = Mapping[str, Any]  # of arrays, or of such mappings
 Losses = dict[str, tuple[jax.Array, jax.Array, float]]
 Metrics = dict[str, tuple[jax.Array, jax.Array]]
@@ -157,6 +159,39 @@ def blip(out: Batch, batch: Batch, axis: str | None = None) -> tuple[Losses, Met
   words, said = captions(out, {'text': batch['caption'], 'text_mask': batch['caption'] > 0, 'weight': row})
   losses = {'contrast': ((contrast * row).sum(), row.sum(), 1.0), 'matched': (matching.sum(), thrice.sum(), 1.0)}
   return losses | words, metrics | said
+
+
+def dvae(out: Batch, batch: Batch, axis: str | None = None, uniform: float = 0.0) -> tuple[Losses, Metrics]:
+  """What DALL-E's autoencoder is trained by, as in DALLE-pytorch: squared error, and how unevenly codes are used.
+
+  out: 'image' and 'target' [B,h,w,3], 'logits' [B,y,x,K] of the codes; batch['weight'] [B].
+
+  Differs from the paper: there pixels have a logit-Laplace likelihood (appendix A.3).
+  """
+  row = batch['weight']
+  pixels = ((out['image'] - out['target']) ** 2).mean((1, 2, 3))
+  losses = {'pixels': ((pixels * row).sum(), row.sum(), 1.0)}
+  if uniform:
+    losses['uniform'] = ((uniformity(out['logits']) * row).sum(), row.sum(), uniform)
+  return losses, {}
+
+
+def dalle(out: Batch, batch: Batch, axis: str | None = None, image_weight: float = 7.0) -> tuple[Losses, Metrics]:
+  """The loss of words and codes, one after the other (Ramesh et al. 2021, section 2.2: 1/8 and 7/8).
+
+  out: 'logits' [B,T,V] and 'next' [B,T] int, what follows each position, of which the first L are the words of
+  batch['text'] [B,L]; 'weight' [B].
+  """
+  words = batch['text'].shape[1]
+  loss = cross_entropy(out['logits'], out['next']) * batch['weight'][:, None]
+  rows, share = batch['weight'].sum(), 1 / (1 + image_weight)
+  codes = loss.shape[1] - words
+  losses = {
+    'words': (loss[:, :words].sum(), rows * words, share),
+    'codes': (loss[:, words:].sum(), rows * codes, image_weight * share),
+  }
+  right = (out['logits'].argmax(-1) == out['next'])[:, words:] * batch['weight'][:, None]
+  return losses, {'accuracy/codes': (right.sum(), rows * codes)}
 
 
 def words_of_image(out: Batch, batch: Batch, axis: str | None = None, special: int = 5) -> tuple[Losses, Metrics]:

@@ -11,7 +11,9 @@ from mmjax.objectives import (
   answers,
   captions,
   contrastive,
+  dalle,
   detection,
+  dvae,
   lxmert_pretraining,
   overlap,
   smoothed,
@@ -287,3 +289,23 @@ def test_a_contrast_uses_no_larger_scale_than_the_papers():
     ][0]
   )
   assert loss(1e4) == loss(100.0) > loss(50.0)
+
+
+def test_dalle_by_hand():
+  """Two words and one code of four ids; all are wrong alike but the code, which is right."""
+  logits = jnp.zeros((1, 3, 4)).at[0, 2, 3].set(50.0)
+  losses, metrics = dalle(
+    {'logits': logits, 'next': jnp.array([[0, 1, 3]])}, {'text': jnp.ones((1, 2), int), 'weight': jnp.ones(1)}
+  )
+  words, codes = losses['words'], losses['codes']
+  assert float(words[0]) == pytest.approx(2 * np.log(4)) and (float(words[1]), words[2]) == (2, 1 / 8)
+  assert float(codes[0]) == pytest.approx(0, abs=1e-5) and (float(codes[1]), codes[2]) == (1, 7 / 8)
+  assert tuple(map(float, metrics['accuracy/codes'])) == (1, 1)
+
+
+def test_dvae_by_hand():
+  out = {'image': jnp.ones((2, 2, 2, 3)), 'target': jnp.zeros((2, 2, 2, 3)), 'logits': jnp.zeros((2, 1, 1, 8))}
+  losses, _ = dvae(out, {'weight': jnp.array([1.0, 0.0])}, uniform=2.0)
+  assert tuple(map(float, losses['pixels'])) == (1, 1, 1)
+  assert losses['uniform'][2] == 2 and float(losses['uniform'][0]) == pytest.approx(0, abs=1e-6)
+  assert list(dvae(out, {'weight': jnp.ones(2)})[0]) == ['pixels']

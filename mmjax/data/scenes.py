@@ -19,7 +19,7 @@ SIDE, MIDDLE = 32, 16  # pixels
 NAMES = tuple(f'{where} {what}' for where in ('left', 'right') for what in ('colour', 'shape'))  # of the attributes
 SPLITS = {'train': (8000, 3201), 'validation': (500, 3202), 'test': (1000, 3203), 'unseen': (500, 3204)}  # M, seed
 HELD_OUT = 5  # of that many pairs of objects one is in 'unseen' alone
-LENGTH = 14  # tokens of a text, with [CLS] and [SEP]
+LENGTH = 15  # tokens of a text, with [CLS] and [SEP]
 ALIKE = 0.6  # intersection over union of what is seen and a shape, from which on it is one
 PAPER = np.array([255, 255, 255])
 

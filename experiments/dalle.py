@@ -1,0 +1,225 @@
+"""DALL-E (Ramesh et al. 2021, arXiv:2102.12092) trained on scenes that are told in words, and judged by a program.
+
+Four stages, each going on where an interrupted run stopped: an autoencoder that makes a grid of codes of a picture, the
+transformer that writes codes behind words, a classifier that never sees a sample, and a CLIP that ranks samples. Then
+pictures are drawn from texts, and how many show all that their text says is printed beside real pictures and chance,
+with a report that shows them.
+"""
+
+from mmjax import cli
+
+CONFIG = 'configs/dalle.py:scenes'
+FLAGS = {'checkpoint': ('latest', 'mode eval: latest, or best on the validation split')}
+MODES = ('train', 'eval')
+
+if __name__ == '__main__':
+  cli.check(config=CONFIG, modes=MODES, flags=FLAGS, doc=__doc__)  # a misspelt flag is said before the slow imports
+
+import functools
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from einops import rearrange
+from flax import linen as nn
+
+from configs import dalle as complete
+from experiments import painting, telling, training
+from experiments.clip import forward as forward_clip
+from mmjax import generate, objectives
+from mmjax import run as runs
+from mmjax.data import tokens
+from mmjax.data.scenes import LENGTH, SIDE
+from mmjax.models.clip import CLIP, ImageTower, TextTower
+from mmjax.models.dalle import DALLE, painter
+from mmjax.models.dvae import DVAE
+from mmjax.workdir import check_workdir, open_workdir
+
+
+def forward_dvae(model: DVAE, first: float, lowest: float, steps: int):
+  """Runs the autoencoder; Gumbel noise is annealed from `first` to `lowest` over all steps (section 2.1)."""
+
+  def run(variables, batch, *, train, key):
+    step, image = variables['schedule']['step'], batch['image'] / 255
+    temperature = first * (lowest / first) ** (step / steps)
+    out: Any = model.apply({'params': variables['params']}, image, key, temperature, train=train)
+    return {**out, 'target': (image - 0.5) / 0.5}, {'schedule': {'step': step + 1}} if train else {}
+
+  return run
+
+
+def forward_dalle(model: DALLE):
+  """Runs the transformer on words and codes."""
+
+  def run(variables, batch, *, train, key):
+    text, codes = batch['text'], batch['codes']
+    rngs = {'dropout': key} if train else {}
+    out: Any = model.apply(variables, text, codes, train=train, rngs=rngs)
+    return {**out, 'next': model.together(text, codes)[:, 1:]}, {}
+
+  return run
+
+
+class Pipeline:
+  """The models of all stages, and the folders that each is trained in."""
+
+  def __init__(self, c, task: painting.Task, workdir: Path, args):
+    self.c, self.task, self.workdir, self.args = c, task, workdir, args
+    sizes = ('codes', 'entry', 'layers', 'residuals', 'width')
+    self.dvae = DVAE(**{key: c.dvae[key] for key in sizes})
+    self.side = SIDE // 2**c.dvae.layers
+    self.dalle = DALLE(vocab=task.vocab, words=LENGTH, codes=c.dvae.codes, side=self.side, **c.model)
+    self.classifier = painting.Classifier(c.classifier.channels)
+    tower = {'schedule': f'{c.clip.layers}*[t<t]', 'width': c.clip.width, 'heads': 4, 'mlp': 2 * c.clip.width}
+    text = TextTower(task.vocab, LENGTH, out=c.clip.out, end=tokens.SPECIAL.index('[SEP]'), scan=False, **tower)
+    tower['schedule'] = tower['schedule'].replace('t', 'v')
+    self.clip = CLIP(text, ImageTower(SIDE, c.clip.patch, out=c.clip.out, scan=False, **tower))
+    self.variables: dict[str, Any] = {}
+
+  def train(self, name: str, variables: Mapping, system: str, test=dict, **parts) -> None:
+    """One stage, in its folder; the variables are kept under its name. validate: the loss on the validation split."""
+    group = self.c.optim if name == 'dalle' else self.c[name]
+    fit = training.Fit(training.stage(self.c, group), variables, **parts)
+    folder = self.workdir if name == 'dalle' else self.workdir / name
+    folder.mkdir(exist_ok=True)
+    held = self.held(name)
+
+    def tested():
+      self.variables[name] = fit.state.variables
+      return test()
+
+    fit.run(folder, self.args, validate=lambda: fit.evaluate(held), test=tested, system=system)
+
+  def held(self, name: str) -> Any:
+    return self.coded('validation') if name == 'dalle' else self.task.examples('validation')
+
+  def coded(self, split: str) -> list[dict]:
+    """The examples of a split with their pictures as codes [P]."""
+    examples = self.task.examples(split)
+    image = np.stack([example['image'] for example in examples])
+    codes = painting.in_parts(lambda part: _see(self.dvae, self.variables['dvae'], part), image)
+    return [
+      {'text': example['text'], 'codes': code, 'weight': example['weight']} for example, code in zip(examples, codes)
+    ]
+
+  def reconstruct(self, image: np.ndarray) -> np.ndarray:
+    """uint8 [M,h,w,3] -> the same through their likeliest codes."""
+    variables = self.variables['dvae']
+    return painting.in_parts(lambda part: _paint(self.dvae, variables, _see(self.dvae, variables, part)), image)
+
+  def draw(self, text: np.ndarray, key: jax.Array) -> np.ndarray:
+    """text [M,L] -> a sample of each, uint8 [M,h,w,3]."""
+    how = self.c.sample
+
+    def one(part, n):
+      prompt = self.dalle.together(jnp.asarray(part), jnp.zeros((len(part), 0), jnp.int32))
+      codes = _sample(
+        self.dalle, self.variables['dalle'], prompt, jax.random.fold_in(key, n), how.temperature, how.top_k, how.top_p
+      )
+      return _paint(self.dvae, self.variables['dvae'], codes)
+
+    return painting.in_parts(one, text, numbered=True)
+
+  def rank(self, text: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """The cosine of each text [M,L] with each of its pictures uint8 [M,C,h,w,3], by CLIP: [M,C]."""
+    flat = rearrange(image, 'M C h w c -> (M C) h w c')
+    pair = {'text': np.repeat(text, image.shape[1], 0), 'image': flat}
+    score = painting.in_parts(lambda part: _cosine(self.clip, self.variables['clip'], part), pair)
+    return rearrange(score, '(M C) -> M C', C=image.shape[1])
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _see(model: Any, variables: Mapping, image: jax.Array) -> jax.Array:
+  logits = model.apply({'params': variables['params']}, image / 255, method='encode')
+  return rearrange(logits.argmax(-1), 'B y x -> B (y x)')
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _paint(model: Any, variables: Mapping, codes: jax.Array) -> jax.Array:
+  side = round(codes.shape[1] ** 0.5)
+  grid = rearrange(codes, 'B (y x) -> B y x', y=side)
+  image = model.apply({'params': variables['params']}, grid, method='decode') * 0.5 + 0.5
+  return jnp.round(255 * jnp.clip(image, 0, 1)).astype(jnp.uint8)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4, 5, 6))
+def _sample(model: DALLE, variables, prompt, key, temperature: float, top_k: int, top_p: float) -> jax.Array:
+  length = 1 + model.words + model.side**2
+  how: dict[str, Any] = {'temperature': temperature, 'top_k': top_k, 'top_p': top_p}
+  ids = generate.sample(painter(model, variables), prompt, key, length=length, **how)
+  return ids[:, 1 + model.words :] - model.vocab - model.words
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _cosine(model: Any, variables: Mapping, pair: Mapping) -> jax.Array:
+  out, _ = forward_clip(model)(variables, pair, train=False, key=None)
+  return (out['text'] * out['image']).sum(-1)
+
+
+def first_variables(model: nn.Module, seed: int, *given: Any) -> dict:
+  return jax.jit(functools.partial(model.init, train=False))(jax.random.key(seed), *given)
+
+
+def run(c, args) -> None:
+  began, fresh = time.time(), args.mode == 'train'
+  training.check(c.to_dict(), complete.get_config().to_dict(), 'configs/dalle.py')
+  check_workdir(args.workdir, c.to_dict(), fresh=fresh)
+  runs.keep_compiled()
+  runs.keep_memory()
+  task = painting.prepare(c.data.name, c.data.dir)
+  workdir = open_workdir(args.workdir, c.to_dict(), fresh=fresh)
+  stages, source, same = Pipeline(c, task, workdir, args), task.examples('train'), dict
+  image = jnp.zeros((1, SIDE, SIDE, 3))
+  text = jnp.asarray(source[0]['text'])[None]
+
+  variables = first_variables(stages.dvae, c.seed, image) | {'schedule': {'step': jnp.zeros((), jnp.int32)}}
+  forward = forward_dvae(stages.dvae, c.dvae.temperature, c.dvae.lowest, c.dvae.steps)
+  objective = functools.partial(objectives.dvae, uniform=c.dvae.uniform)
+  stages.train('dvae', variables, 'dVAE', forward=forward, objective=objective, source=source, encode=same)
+
+  parts: dict[str, Any] = {'source': source, 'encode': same}
+  stages.train(
+    'classifier', first_variables(stages.classifier, c.seed, image), 'classifier',
+    forward=painting.forward_classifier(stages.classifier), objective=painting.attributes, **parts,
+  )  # fmt: skip
+  stages.train(
+    'clip', first_variables(stages.clip, c.seed, text, image), 'CLIP',
+    forward=forward_clip(stages.clip), objective=objectives.contrastive, **parts,
+  )  # fmt: skip
+  coded = stages.coded('train')
+  found: dict[str, Any] = {}
+
+  def test() -> Mapping[str, Mapping[str, float]]:
+    found.update(painting.judge(stages, task, c.sample.texts, c.sample.candidates, c.seed))
+    return {f'test, {name}': {key: value for key, (value, *_) in row.items()} for name, row in found['rows'].items()}
+
+  stages.train(
+    'dalle', first_variables(stages.dalle, c.seed, text, jnp.asarray(coded[0]['codes'])[None]), 'DALL-E',
+    forward=forward_dalle(stages.dalle), objective=functools.partial(objectives.dalle, image_weight=c.image_weight),
+    test=test, source=coded, encode=same,
+  )  # fmt: skip
+  summary = [
+    *painting.headlines(found),
+    (
+      'departures from the paper',
+      'the transformer is DALLE-pytorch’s, for the paper’s was not released; sizes are ours',
+    ),
+  ]
+  telling.finish(
+    c,
+    workdir,
+    title=f'DALL-E: {c.data.name}',
+    summary=summary,
+    tables=[painting.table(found)],
+    galleries=painting.galleries(found),
+    params=stages.variables['dalle']['params'],
+    began=began,
+  )
+
+
+if __name__ == '__main__':
+  cli.main(run, config=CONFIG, modes=MODES, flags=FLAGS, doc=__doc__)
