@@ -19,14 +19,13 @@ def test_all_pairs_are_there_and_words_are_those_of_training(task):
   assert held['image'].shape == (317, 32, 32, 3) and held['text'].shape == (317, 20)
   assert set(held['label'][121:].tolist()) <= set(range(-1, 10)) and len(task.labels) == 10
   assert not set(held['concept'].tolist()) & set(task.arrays('train')['concept'].tolist())
-  assert task.vocab == 1 + task.arrays('train')['text'].max() or task.vocab > 4000
   n = held['name'].tolist().index('red apple')
   assert held['words'][n].startswith('red apple, ')
   assert task.say('red heart')[[0, 3]].tolist() == [2, 3] and (task.say('zyzzyva')[1]) == 1
 
 
 def test_an_unknown_set_is_refused():
-  with pytest.raises(UserError, match="data.name: found 'twemojo', expected one of .*did you mean 'twemoji'"):
+  with pytest.raises(UserError, match=r"data\.name: found 'twemojo', expected one of .*did you mean 'twemoji'"):
     pairs.prepare('twemojo', '', 20)
 
 
@@ -35,8 +34,7 @@ def test_a_search_by_hand():
   scores = np.array([[4, 3, 2, 1], [4, 3, 2, 1], [4, 3, 2, 1], [4, 3, 2, 1]], float)
   found = pairs.search(scores, np.arange(4), np.array([0, 0, 1, 2]))
   assert found['R@1'][0] == 0.25 and found['R@5'][0] == 1 and found['median rank'][0] == 2.5
-  value, low, high = found['R@1']
-  assert low == 0 and high == 0.5  # never more than both of the first concept's, of which one is found
+  assert found['R@1'][1:] == (0, 0.5)  # never more than both of the first concept's, of which one is found
   assert found['R@5'][1:] == (1, 1)
 
 
