@@ -17,6 +17,7 @@ if __name__ == '__main__':
 import functools
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -58,8 +59,8 @@ def forward(model: nn.Module):
   """What `train.train_step` runs: CLIP on a batch of pairs."""
 
   def run(variables, batch, *, train, key):
-    text, image = batch['text'], to_float(batch['image'])
-    return model.apply(variables, text, image, text > 0, train=train, rngs={'dropout': key} if train else {}), {}
+    given = batch['text'], to_float(batch['image']), batch['text'] > 0
+    return applied(model, variables, given, train, key)
 
   return run
 
@@ -68,10 +69,18 @@ def forward_bag(model: nn.Module):
   """The same of the baseline, on the images alone."""
 
   def run(variables, batch, *, train, key):
-    image = to_float(batch['image'])
-    return {'bag': model.apply(variables, image, train=train, rngs={'dropout': key} if train else {})[1]}, {}
+    (_, bag), kept = applied(model, variables, (to_float(batch['image']),), train, key)
+    return {'bag': bag}, kept
 
   return run
+
+
+def applied(model: nn.Module, variables: Mapping, given: tuple, train: bool, key) -> tuple[Any, Mapping]:
+  """(what the model says, the collections that it changes: a ResNet's batch statistics)."""
+  if not train:
+    return model.apply(variables, *given, train=False), {}
+  kept = [name for name in variables if name != 'params']
+  return model.apply(variables, *given, train=True, rngs={'dropout': key}, mutable=kept)
 
 
 def fit_of(c, model: nn.Module, forward: Callable, objective: Callable, task: pairs.Pairs, *given) -> training.Fit:
