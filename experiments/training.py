@@ -28,8 +28,8 @@ AT_LEAST = {  # low -> the numbers that are not below it
   'optim.warmup optim.clip optim.decay optim.eps augment.shift augment.tint augment.keep dvae.uniform dvae.lr '
   'dvae.warmup classifier.lr classifier.warmup clip.lr clip.warmup bag.warmup sample.top_k image_weight',
   1: 'data.images pixels.patch pixels.regions optim.steps optim.micro_batches eval.every eval.images log.every '
-  'model.out bag.steps contrast.warmup contrast.queue rerank beams dvae.codes dvae.entry dvae.layers dvae.width dvae.steps '
-  'classifier.steps clip.steps clip.out clip.width clip.layers clip.patch sample.texts sample.candidates model.depth '
+  'model.out bag.steps contrast.warmup contrast.queue rerank beams dvae.codes dvae.entry dvae.layers dvae.width '
+  'dvae.steps classifier.steps clip.steps clip.out clip.width clip.layers clip.patch sample.texts sample.candidates model.depth '
   'model.head_size',
   3: 'data.length data.caption',  # a word between the two that frame a text
 }
