@@ -29,8 +29,8 @@ AT_LEAST = {  # low -> the numbers that are not below it
   'dvae.warmup classifier.lr classifier.warmup clip.lr clip.warmup bag.warmup sample.top_k image_weight',
   1: 'data.images pixels.patch pixels.regions optim.steps optim.micro_batches eval.every eval.images log.every '
   'model.out bag.steps contrast.warmup contrast.queue rerank beams dvae.codes dvae.entry dvae.layers dvae.width '
-  'dvae.steps classifier.steps clip.steps clip.out clip.width clip.layers clip.patch sample.texts sample.candidates model.depth '
-  'model.head_size',
+  'dvae.steps classifier.steps clip.steps clip.out clip.width clip.layers clip.patch sample.texts sample.candidates '
+  'model.depth model.head_size',
   3: 'data.length data.caption',  # a word between the two that frame a text
 }
 AT_MOST = {'seed': 2**32 - 2, 'augment.tint': 1, 'augment.keep': 1}  # the last seed but one: one more is a seed too
