@@ -3,7 +3,7 @@
 B batch, N repeats of a group, Q queries, K keys, D width, H heads, C head size.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import jax
@@ -21,6 +21,7 @@ Streams = dict[str, jax.Array]
 Memory = Mapping[str, tuple[int, jax.Array | int]]  # stream -> (rows that are kept of it, the row where a call's begin)
 
 MAPS = 'attention'  # collection of attention maps: apply(..., mutable=[MAPS]) captures them
+TOUCH = 'touch'  # what is added to them, of the same structure: for gradients by them, see fusion/relevance.py
 STATES = (
   'states'  # collection of the streams after each layer, and of what each sub-layer's attention and feed-forward made
 )
@@ -77,6 +78,7 @@ class FusionLayer(nn.Module):
         mine = owner[item.reader]
         if item.sources:
           k, v = (jnp.concatenate(part, 1) for part in zip(*(read[s] for s in item.sources), strict=True))
+          name = f'sub{n}/{edge(item)}'
           values, weights = attend(
             mine.split(mine.query(seen[Source(item.reader)])),
             k,
@@ -84,9 +86,9 @@ class FusionLayer(nn.Module):
             _mask(item, [read[s][0] for s in item.sources], mask, edge_mask),
             bias=_bias(item, [read[s][0] for s in item.sources], bias),
             masking=self.masking,
-            dropout=drop_weights,
+            dropout=partial(self.dropped, name, drop_weights),
           )
-          self.keep(MAPS, f'sub{n}/{edge(item)}', weights)
+          self.keep(MAPS, name, weights)
           y[item.reader] = x[item.reader] + drop(mine.out(rearrange(values, 'B Q H C -> B Q (H C)')))
           if post:
             y[item.reader] = mine.norm(y[item.reader])
@@ -107,6 +109,10 @@ class FusionLayer(nn.Module):
     """Captures a value where the caller asked for its collection."""
     if not self.is_initializing():
       self.sow(collection, name, value, reduce_fn=lambda _, new: new)
+
+  def dropped(self, name: str, drop: Callable[[jax.Array], jax.Array], weights: jax.Array) -> jax.Array:
+    """What reads the values: attention weights, with what the caller adds to them, after dropout."""
+    return drop(weights if self.is_initializing() else self.perturb(name, weights, TOUCH))
 
   def owners(self, sub: Sub, name: str) -> dict[str, Owner]:
     """stream -> its weights in this sub-layer."""
@@ -257,7 +263,7 @@ class FusionStack(nn.Module):
       if self.scan:
         scanned = nn.scan(
           lambda module, x, _, step=step: (step(module, x), None),
-          variable_axes={'params': 0, MAPS: 0, STATES: 0, CACHE: 0},
+          variable_axes={'params': 0, MAPS: 0, STATES: 0, CACHE: 0, TOUCH: 0},
           split_rngs={'params': True, 'dropout': True},
           length=group.repeats,
         )
