@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs import blip as complete
-from experiments import pairs, telling, training
+from experiments import asking, pairs, telling, training
 from mmjax import augment, generate, objectives, train
 from mmjax import run as runs
 from mmjax.data import tokens, twemoji
@@ -211,10 +211,10 @@ def run(c, args) -> None:
     return lines
 
   fit.run(workdir, args, validate=validate, test=test, system=WRITTEN)
-  finish(c, task, found, fit, workdir, began)
+  finish(c, task, pre, found, fit, workdir, began)
 
 
-def finish(c, task: pairs.Pairs, found: Mapping, fit: training.Fit, workdir, began: float) -> None:
+def finish(c, task: pairs.Pairs, pre: Pretraining, found: Mapping, fit: training.Fit, workdir, began: float) -> None:
   """The tables, the pictures and the report."""
   cider = found['new concepts']['judged'][WRITTEN]['CIDEr'][0]
   summary = [
@@ -232,6 +232,9 @@ def finish(c, task: pairs.Pairs, found: Mapping, fit: training.Fit, workdir, beg
     params=fit.state.params,
     began=began,
   )
+  reading = asking.Reading(twemoji.SIDE, length=task.length, first=pre.first)
+  asking.keep(workdir / 'model', pre.model, pre.variables(fit.state.params), task.tokenizer, reading)
+  print(f'for experiments.ask: --weights={workdir / "model"}')
 
 
 def caption_table(found: Mapping) -> dict:

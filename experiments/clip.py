@@ -25,7 +25,7 @@ import numpy as np
 from flax import linen as nn
 
 from configs import clip as complete
-from experiments import pairs, telling, training
+from experiments import asking, pairs, telling, training
 from mmjax import augment, objectives
 from mmjax import run as runs
 from mmjax.data import tokens, twemoji
@@ -203,6 +203,10 @@ def finish(c, task: pairs.Pairs, model, found, score: Callable, fit: training.Fi
   file = workdir / 'search.html'
   search_page(c, task, model, fit.state.variables, file)
   print(f'a page to search in: {file}')
+  asking.keep(
+    workdir / 'model', model, fit.state.variables, task.tokenizer, asking.Reading(twemoji.SIDE, length=task.length)
+  )
+  print(f'for experiments.ask: --weights={workdir / "model"}')
 
 
 def search_table(task: pairs.Pairs, found: Mapping) -> dict:

@@ -24,6 +24,7 @@ from mmjax.errors import UserError, nearest
 from mmjax.workdir import making, write_atomic
 
 FORMAT = 'mmjax 1'
+BESIDE = ('vocab.txt', 'tokenizer.json', 'preprocessor_config.json')  # what a published folder says of words and pixels
 Tensors = Mapping[str, np.ndarray]
 Seen = Callable[[int], None]  # told of the bytes of each tensor that was dealt with
 
@@ -123,14 +124,14 @@ def import_(path: str | Path, folder: str | Path, allow_pickle: bool = False, se
     'config': dict(plan.config),
     'tensors': {name: [list(tensor.shape), NAMES[tensor.dtype]] for name, tensor in tensors.items()},
   }
-  words = Path(path) / 'vocab.txt'
   with making(folder) as made:
     _write_ours(made, plan.model, variables, source)
-    if words.is_file():
-      try:
-        write_atomic(made / words.name, words.read_text())
-      except UnicodeDecodeError as error:
-        raise UserError(f'{words}: {error}, expected UTF-8') from error
+    for beside in (Path(path) / name for name in BESIDE):
+      if beside.is_file():
+        try:
+          write_atomic(made / beside.name, beside.read_text())
+        except UnicodeDecodeError as error:
+          raise UserError(f'{beside}: {error}, expected UTF-8') from error
   return plan
 
 

@@ -1,0 +1,277 @@
+"""A trained CLIP or BLIP with one picture before it: what it says, and where in the picture that comes from.
+
+Q texts, L words, P patches (the first a learnt token).
+"""
+
+import dataclasses
+import functools
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from tokenizers import Tokenizer
+
+from mmjax import generate
+from mmjax.convert.load import load, save
+from mmjax.convert.tensors import read_json
+from mmjax.data import images, tokens
+from mmjax.errors import UserError
+from mmjax.fusion import maps, relevance
+from mmjax.fusion.layers import MAPS
+from mmjax.models.blip import writer
+from mmjax.workdir import replacing
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # of pixels in 0..1: preprocessing of CLIP and of BLIP
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+READING, WORDS, PIECES, PROCESSOR = 'reading.json', 'tokenizer.json', 'vocab.txt', 'preprocessor_config.json'
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+  """How a checkpoint is to be given pictures and words, which no model file says.
+
+  side: pixels; first: the ids that begin what BLIP reads and what it writes (-1: as the tokeniser says); end: the id
+  that ends what is written; length: most words of a text; prompt: what a label is put into.
+  """
+
+  side: int
+  mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+  std: tuple[float, ...] = (0.5, 0.5, 0.5)
+  length: int = 20
+  first: tuple[int, int] = (-1, -1)
+  end: int = 3
+  prompt: str = '{}'
+
+
+def keep(folder: Path, model: Any, variables: Mapping, tokenizer: Tokenizer, reading: Reading) -> None:
+  """Writes a trained model into a folder that `Asked` reads, in the place of what was there, whole or not at all."""
+  made = folder.with_name(f'.{folder.name}.new')
+  shutil.rmtree(made, ignore_errors=True)
+  save(model, variables, made)
+  tokenizer.save(str(made / WORDS))
+  (made / READING).write_text(json.dumps(dataclasses.asdict(reading), indent=2) + '\n')
+  shutil.rmtree(folder, ignore_errors=True)
+  made.rename(folder)
+
+
+def reading_of(folder: Path, model: Any) -> Reading:
+  """That of a folder: what a run has kept there, or what the published checkpoint's own files say."""
+  if (folder / READING).is_file():
+    found: dict[str, Any] = {
+      key: tuple(v) if isinstance(v, list) else v for key, v in read_json(folder / READING).items()
+    }
+    try:
+      return Reading(**found)
+    except TypeError as error:
+      raise UserError(f'{folder / READING}: damaged ({error})') from error
+  config = read_json(folder / 'config.json') if (folder / 'config.json').is_file() else {}
+  text = config.get('source', {}).get('config', config).get('text_config', {})
+  pixels = read_json(folder / PROCESSOR) if (folder / PROCESSOR).is_file() else {}
+  mean, std = (tuple(pixels.get(key, default)) for key, default in (('image_mean', CLIP_MEAN), ('image_std', CLIP_STD)))
+  first = (-1, text.get('bos_token_id', 30522))
+  return Reading(model.image.image, mean, std, 77, first, text.get('sep_token_id', 102), 'a photo of a {}')
+
+
+def tokenizer_of(folder: Path) -> Tokenizer:
+  """The tokeniser of a folder. Raises UserError where there is none, or a damaged one."""
+  if (folder / WORDS).is_file():
+    try:
+      found = Tokenizer.from_str((folder / WORDS).read_text())
+    except Exception as error:  # the library raises no narrower one
+      raise UserError(f'{folder / WORDS}: {error}, expected a file of the tokenizers library') from error
+    found.no_padding()
+    found.no_truncation()
+    return found
+  if (folder / PIECES).is_file():
+    return tokens.wordpiece(folder / PIECES)
+  raise UserError(f'{folder}: expected {WORDS} or {PIECES}, without which no word can be read')
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+  """What was said, most likely first, with its probability (None: not one of several); and two maps [y,x] of what the
+  first of it comes from: raw attention of the last layer, and relevance. None where a model has no such attention."""
+
+  said: Sequence[tuple[str, float | None]]
+  attention: np.ndarray | None
+  relevance: np.ndarray | None
+
+
+Chain = list[tuple[str, str, dict[str, int], tuple[str, str]]]  # of a stack: place of its maps, schedule, lengths, edge
+
+
+class Asked:
+  """A model and a picture. Raises UserError for a folder of another model and for a file that is no picture."""
+
+  def __init__(self, folder: Path, image: Path):
+    picture = images.read(image, '--image')
+    self.model, self.variables = load(folder)
+    self.kind = type(self.model).__name__
+    if self.kind not in ('CLIP', 'BLIP'):
+      raise UserError(f'--weights={folder}: found {self.kind}, expected CLIP or BLIP')
+    self.reading, self.tokenizer = reading_of(folder, self.model), tokenizer_of(folder)
+    self.shown = images.resized(picture, self.reading.side)
+    mean, std = (np.asarray(value, np.float32) for value in (self.reading.mean, self.reading.std))
+    self.image = jnp.asarray((self.shown / np.float32(255) - mean) / std)[None]
+
+  def ids(self, texts: Sequence[str], first: int = -1) -> tuple[jax.Array, jax.Array]:
+    """Texts -> ids [Q,L], and which are words, bool [Q,L]. Raises UserError for one that is too long or empty."""
+    found = [encoding.ids for encoding in self.tokenizer.encode_batch(list(texts))]
+    for text, ids in zip(texts, found):
+      if not text.strip():
+        raise UserError(f'found {text!r}, expected a text with a word in it')
+      if len(ids) > self.reading.length:
+        short = text if len(text) < 40 else f'{text[:37]}...'
+        raise UserError(f'{short!r}: found {len(ids):,} tokens, expected at most {self.reading.length}')
+    width = max(map(len, found))
+    filled = np.array([[*row, *[0] * (width - len(row))] for row in found])
+    if first >= 0:
+      filled[:, 0] = first
+    return jnp.asarray(filled), jnp.asarray(np.arange(width) < np.array(list(map(len, found)))[:, None])
+
+  def answer(self, question: str = '', labels: Sequence[str] = ()) -> Answer:
+    """By what the model is for. Raises UserError where a question or labels are missing, or lead to nothing."""
+    model: Any = self.model
+    chooses = self.kind == 'CLIP' or (model.encoder and model.out)
+    if labels and chooses:
+      return self.choose(labels)
+    if labels:
+      raise UserError('--labels: this BLIP writes, it does not choose; expected none, or a BLIP of retrieval')
+    if self.kind == 'CLIP' or not model.decoder:
+      raise UserError(f'--labels is missing: this {self.kind} chooses among labels, as --labels=cat,coffee')
+    answers = model.encoder and not model.out
+    if answers != bool(question):
+      raise UserError(
+        '--question is missing: this BLIP answers questions' if answers else '--question: this BLIP writes captions'
+      )
+    return self.write(question)
+
+  def choose(self, labels: Sequence[str]) -> Answer:
+    """Which label it is: CLIP by cosine, BLIP by how likely each matches. Probabilities are among these labels."""
+    twice = sorted({label for label in labels if list(labels).count(label) > 1})
+    if twice:
+      raise UserError(f'--labels: found {twice[0]!r} twice, expected each once')
+    texts = [self.reading.prompt.format(label) for label in labels]
+    patches, image = self._image_stack()
+    if self.kind == 'CLIP':
+      ids, _ = self.ids(texts)
+
+      def scores(m, image):
+        out = m(ids, image, train=False)
+        return out['scale'] * out['text'] @ out['image'][0]
+
+      chain: Chain = [image]
+    else:
+      ids, mask = self.ids(texts, self.reading.first[0])
+
+      def scores(m, image):
+        seen = jnp.repeat(m.image(image, train=False)['v'], len(ids), 0)
+        return jax.nn.log_softmax(m.read(ids, mask, seen, train=False)['matched'])[:, 1]
+
+      lengths = {'t': ids.shape[1], 'v': patches}
+      chain = [('encoder/encoder', self.model.encoder.schedule, lengths, ('t', 'v')), image]
+    found = np.asarray(self._apply(scores)[0])
+    order = np.argsort(-found, kind='stable')
+    likely = np.asarray(jax.nn.softmax(found))
+    said = [(labels[n], float(likely[n])) for n in order]
+    best = int(order[0])
+    first = lambda out: jax.nn.log_softmax(out)[best][None]
+    return Answer(said, *self._maps(scores, first, chain, row=0 if self.kind == 'CLIP' else best))
+
+  def write(self, question: str) -> Answer:
+    """A caption, or the answer to a question, by beam search."""
+    model: Any = self.model
+    patches, image = self._image_stack()
+    if question:
+      asked, asked_mask = self.ids([question], self.reading.first[0])
+
+    def sees(m, image):
+      seen = m.image(image, train=False)['v']
+      return m.read(asked, asked_mask, seen, train=False)['t'] if question else seen
+
+    seen, _ = self._apply(sees)
+    rows = min(self.reading.length, model.decoder.positions)
+    step = writer(model, self.variables, seen, None, rows)
+    first = self.reading.first[1] if self.reading.first[1] >= 0 else int(self.tokenizer.encode('').ids[0])
+    how: dict[str, Any] = {'beams': 3, 'length': rows, 'end': self.reading.end}
+    ids = jax.jit(lambda: generate.beam(step, jnp.full((1, 1), first), **how))()
+    ended = np.flatnonzero(np.asarray(ids[0]) == self.reading.end)
+    words = np.asarray(ids[0])[1 : ended[0] if len(ended) else None]
+    text = self.tokenizer.decode(words.tolist(), skip_special_tokens=True) or ' '.join(
+      tokens.words(self.tokenizer, words)
+    )
+    given = jnp.asarray([[first, *words.tolist()]])
+
+    def scores(m, image):
+      return jax.nn.log_softmax(m.write(given, given >= 0, sees(m, image), train=False))
+
+    number = lambda out: jnp.take_along_axis(out[:, :-1], given[:, 1:, None], 2).sum((1, 2))
+    reads = {'t': given.shape[1], 'v': seen.shape[1]}
+    chain: Chain = [('decoder/encoder', model.decoder.schedule, reads, ('t', 'v'))]
+    if question:
+      chain.append(('encoder/encoder', model.encoder.schedule, {'t': asked.shape[1], 'v': patches}, ('t', 'v')))
+    return Answer([(text, None)], *self._maps(scores, number, [*chain, image], row=0))
+
+  def _apply(self, method: Callable, more: Mapping | None = None) -> tuple[Any, Mapping]:
+    given = {**self.variables, **(more or {})}
+    return self.model.apply(given, self.image, method=method, mutable=[MAPS])
+
+  def _image_stack(self) -> tuple[int, tuple]:
+    tower: Any = self.model.image
+    patches = 1 + (tower.image // tower.patch) ** 2
+    return patches, ('image/encoder', tower.schedule, {'v': patches}, ('v', 'v'))
+
+  def _maps(self, method: Callable, number: Callable, chain: Chain, row: int) -> tuple[Any, Any]:
+    """(attention, relevance) [y,x]. row: of the first stack's batch, whose first token is read, or all that is written.
+
+    A tower of convolutions has no attention between patches: (None, None).
+    """
+    if getattr(self.model.image, 'blocks', ()):
+      return None, None
+    call = jax.jit(lambda: relevance.maps_and_gradients(functools.partial(self._apply, method), number))
+    _, found, gradients = call()
+    inside = lambda tree, path: functools.reduce(lambda part, name: part[name], path.split('/'), tree)
+    vector = None
+    for path, schedule, lengths, edge in chain:
+      rows = relevance.chained(inside(found, path), inside(gradients, path), schedule, lengths)[edge]
+      rows = rows[row if len(rows) > 1 else 0]
+      if vector is None:
+        vector = rows.mean(0) if path.startswith('decoder') else rows[0]
+      else:
+        vector = vector @ rows
+    path, schedule, lengths, edge = chain[-2] if len(chain) > 1 else chain[-1]
+    last = list(maps.read(inside(found, path), schedule, lengths, *edge).values())[-1]
+    last = last[row if len(last) > 1 else 0].mean(0)
+    seen = last.mean(0) if path.startswith('decoder') or len(chain) > 2 else last[0]
+    side = round((len(seen) - 1) ** 0.5)
+    return np.asarray(seen[1:]).reshape(side, side), np.asarray(vector)[1:].reshape(side, side)
+
+
+def draw(file: Path, asked: Asked, answer: Answer, title: str) -> None:
+  """Writes the picture, and the two maps laid over it, as a PNG in one move."""
+  both = [('attention, last layer', answer.attention), ('relevance, all layers', answer.relevance)]
+  shown = [('as the model sees it', None), *((name, found) for name, found in both if found is not None)]
+  figure = Figure(figsize=(3.6 * len(shown), 4.2), layout='constrained')
+  FigureCanvasAgg(figure)
+  figure.suptitle(title, fontsize=12)
+  for n, (name, found) in enumerate(shown, 1):
+    axes = figure.add_subplot(1, len(shown), n)
+    axes.set_title(name, fontsize=10)
+    axes.axis('off')
+    side = asked.shown.shape[0]
+    if found is None:
+      axes.imshow(asked.shown, extent=(0, side, side, 0), interpolation='bicubic')
+      continue
+    axes.imshow(asked.shown.mean(-1), cmap='gray', vmin=0, vmax=255, extent=(0, side, side, 0), interpolation='bicubic')
+    low, high = float(found.min()), float(found.max())
+    even = (found - low) / (high - low) if high > low else np.zeros_like(found)
+    axes.imshow(even, cmap='inferno', alpha=0.6, extent=(0, side, side, 0), interpolation='bicubic', vmin=0, vmax=1)
+  with replacing(file) as out:
+    figure.savefig(out, format='png', dpi=120)
