@@ -269,9 +269,12 @@ def draw(file: Path, asked: Asked, answer: Answer, title: str) -> None:
     if found is None:
       axes.imshow(asked.shown, extent=(0, side, side, 0), interpolation='bicubic')
       continue
-    axes.imshow(asked.shown.mean(-1), cmap='gray', vmin=0, vmax=255, extent=(0, side, side, 0), interpolation='bicubic')
+    place: dict[str, Any] = {'extent': (0, side, side, 0), 'interpolation': 'bicubic'}
+    axes.imshow(asked.shown.mean(-1), cmap='gray', vmin=0, vmax=255, **place)
     low, high = float(found.min()), float(found.max())
     even = (found - low) / (high - low) if high > low else np.zeros_like(found)
-    axes.imshow(even, cmap='inferno', alpha=0.6, extent=(0, side, side, 0), interpolation='bicubic', vmin=0, vmax=1)
+    axes.imshow(
+      even, cmap='inferno', alpha=0.15 + 0.55 * even, extent=(0, side, side, 0), interpolation='bicubic', vmin=0, vmax=1
+    )
   with replacing(file) as out:
     figure.savefig(out, format='png', dpi=120)
