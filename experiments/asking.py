@@ -139,14 +139,14 @@ class Asked:
   def answer(self, question: str = '', labels: Sequence[str] = ()) -> Answer:
     """By what the model is for. Raises UserError where a question or labels are missing, or lead to nothing."""
     model: Any = self.model
-    chooses = self.kind == 'CLIP' or (model.encoder and model.out)
+    chooses = self.kind == 'CLIP' or bool(model.encoder and model.out)
     if labels and chooses:
       return self.choose(labels)
     if labels:
       raise UserError('--labels: this BLIP writes, it does not choose; expected none, or a BLIP of retrieval')
     if self.kind == 'CLIP' or not model.decoder:
       raise UserError(f'--labels is missing: this {self.kind} chooses among labels, as --labels=cat,coffee')
-    answers = model.encoder and not model.out
+    answers = bool(model.encoder) and not model.out
     if answers != bool(question):
       raise UserError(
         '--question is missing: this BLIP answers questions' if answers else '--question: this BLIP writes captions'

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -103,7 +104,7 @@ def decoding(codes: int = 256, rows: int = 2, rounds: int = 1) -> dict[str, floa
     """A step that keeps nothing but the ids, [B,T,1,1]."""
     ids = jnp.zeros((rows, model.length + 1, 1, 1), int) if ids is None else ids
     ids = jax.lax.dynamic_update_slice_in_dim(ids, new[..., None, None], at, 1)
-    logits = model.apply(variables, ids[:, : model.length, 0, 0], train=False, method='scores')
+    logits: Any = model.apply(variables, ids[:, : model.length, 0, 0], train=False, method='scores')
     return jax.lax.dynamic_slice_in_dim(logits, at, new.shape[1], 1), ids
 
   fastest: dict[str, float] = {}

@@ -191,6 +191,8 @@ def _write_ours(folder: Path, model: nn.Module, variables: Mapping, source: Mapp
 
 def _load_ours(folder: Path, config: Mapping[str, Any], seen: Seen) -> tuple[nn.Module, dict]:
   model = models.built(config, str(folder))
+  if not any((folder / name).is_file() for name in (FILE, INDEX)):
+    raise UserError(f'{folder}: holds no checkpoint, expected {FILE} beside config.json')
   tensors = open_tensors(folder)
   flat = {path: tensor for path, tensor in tensors.items() if not path.startswith(f'{UNUSED}/')}
   expected = flatten(models.shapes_of(model, {path: tensor.shape for path, tensor in flat.items()}, str(folder)))
