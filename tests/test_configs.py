@@ -2,7 +2,7 @@
 
 import pytest
 
-from configs import lxmert, uniter, vilbert, visualbert
+from configs import blip, clip, dalle, lxmert, uniter, vilbert, visualbert
 from mmjax import cli
 from mmjax.errors import UserError
 from mmjax.fusion import schedules
@@ -10,7 +10,9 @@ from mmjax.fusion.schedule import parse
 from mmjax.models import vilbert as vilbert_model
 from mmjax.workdir import flatten
 
-FILES = {'lxmert': lxmert, 'visualbert': visualbert, 'uniter': uniter, 'vilbert': vilbert}
+QUESTIONS = {'lxmert': lxmert, 'visualbert': visualbert, 'uniter': uniter, 'vilbert': vilbert}
+FILES = QUESTIONS | {'clip': clip, 'blip': blip, 'dalle': dalle}
+DEFAULTS = dict.fromkeys(QUESTIONS, 'sort_of_clevr') | {'clip': 'twemoji', 'blip': 'twemoji', 'dalle': 'scenes'}
 VARIANTS = [(name, variant) for name, module in FILES.items() for variant in module.VARIANTS]
 
 
@@ -31,7 +33,7 @@ def test_variants_have_the_same_keys_of_the_same_types(name, variant):
   assert kinds(load(name, variant)) == kinds(FILES[name].get_config())
 
 
-@pytest.mark.parametrize(('name', 'variant'), VARIANTS)
+@pytest.mark.parametrize(('name', 'variant'), [(name, variant) for name, variant in VARIANTS if name in QUESTIONS])
 def test_a_schedule_reads_what_the_models_have(name, variant):
   groups = parse(load(name, variant).model.schedule).groups
   assert {stream for group in groups for sub in group.subs for stream in sub.streams} == {'t', 'v'}
@@ -39,14 +41,14 @@ def test_a_schedule_reads_what_the_models_have(name, variant):
 
 @pytest.mark.parametrize('name', FILES)
 def test_the_default_is_the_first_variant(name):
-  assert next(iter(FILES[name].VARIANTS)) == 'sort_of_clevr'
-  assert FILES[name].get_config().to_dict() == load(name, 'sort_of_clevr').to_dict()
+  assert next(iter(FILES[name].VARIANTS)) == DEFAULTS[name]
+  assert FILES[name].get_config().to_dict() == load(name, DEFAULTS[name]).to_dict()
 
 
 @pytest.mark.parametrize(('name', 'variant'), VARIANTS)
 def test_an_unknown_key_is_refused_with_its_nearest(name, variant):
-  with pytest.raises(UserError, match=r"unknown config key 'model\.schedul'; did you mean 'model\.schedule'\?"):
-    cli.override(load(name, variant), 'model.schedul', '8')
+  with pytest.raises(UserError, match=r"unknown config key 'optim\.step'; did you mean 'optim\.steps'\?"):
+    cli.override(load(name, variant), 'optim.step', '8')
 
 
 @pytest.mark.parametrize('name', FILES)
@@ -107,17 +109,41 @@ def test_base_is_vilbert():
   assert c.optim.steps == 20 * 443_757 // 256
 
 
+def test_base_is_clip():
+  """Tables 18 to 20 of the paper, ViT-B/32."""
+  c = load('clip', 'base')
+  text, image = c.model.text, c.model.image
+  assert (text.schedule, text.width, text.heads, c.data.length) == ('12*[t<t]', 512, 8, 77)
+  assert (image.schedule, image.width, image.heads, image.patch, c.model.out) == ('12*[v<v]', 768, 12, 32, 512)
+  assert (c.data.images, c.optim.lr, c.optim.decay, c.optim.b2, c.optim.eps, c.optim.warmup) == (
+    32_768, 5e-4, 0.2, 0.98, 1e-6, 2000)  # fmt: skip
+
+
+def test_base_is_blip():
+  """Section 4.1 and the released configs/pretrain.yaml."""
+  c = load('blip', 'base')
+  assert (c.model.image.patch, c.model.image.width, c.model.text.width, c.model.out) == (16, 768, 768, 256)
+  assert (c.contrast.queue, c.contrast.momentum, c.contrast.soft) == (57_600, 0.995, 0.4)
+  assert (c.optim.lr, c.optim.decay, c.optim.warmup) == (3e-4, 0.05, 3000)
+  assert c.contrast.queue % c.data.images == 0
+
+
+def test_base_is_dalle():
+  """Section 2 and appendices A and B."""
+  c = load('dalle', 'base')
+  assert (c.model.depth, c.model.heads, c.model.head_size, c.dvae.codes, c.dvae.uniform) == (64, 62, 64, 8192, 6.6)
+  assert (c.optim.lr, c.optim.b2, c.optim.decay, c.optim.steps, c.data.images) == (4.5e-4, 0.96, 0.045, 430_000, 1024)
+
+
 WITHOUT = {  # a model file -> why no experiment and config are of its name
   'answering': 'no model: what stands around one that answers questions',
   'images': 'no model: a text with several images',
   'bert': 'reads text alone; it is the text encoder of others',
   'gpt': 'reads text alone',
   'vit': 'reads images alone; it is the image encoder of others',
-  'clip': 'learns from pairs of image and caption, of which no data set is here yet',
-  'blip': 'learns from pairs of image and caption, likewise',
+  'blip_pretraining': 'how BLIP is trained',
   'imagegpt': 'continues pictures, without any text',
-  'dvae': 'half of DALL-E: pictures as codes',
-  'dalle': 'learns from pairs of image and caption, likewise',
+  'dvae': 'half of DALL-E, whose first stage it is: pictures as codes',
   'meter': 'begins with a trained text and image encoder, which are not here',
   'vilt': 'begins with a trained ViT, which is not here',
   'vlbert': 'unverified beyond its embedding; its own tasks need words of the answer in the text',

@@ -14,7 +14,7 @@ FLOORS = [  # from the lowest; a name is a file or a folder of mmjax
   {'fusion'},
   {'models'},
   {'objectives', 'generate'},
-  {'train', 'masking'},
+  {'train', 'masking', 'augment'},
   {'optim', 'checkpoint', 'logging', 'cli'},
   {'run'},
 ]

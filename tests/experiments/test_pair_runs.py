@@ -1,0 +1,115 @@
+"""Whole runs of CLIP, BLIP and DALL-E, as small as can be: what they write, and that a resumed run is the same run."""
+
+import contextlib
+import io
+import json
+import shutil
+import sys
+import types
+
+import pytest
+from PIL import Image
+
+from experiments import asking, blip, clip, dalle
+from mmjax import cli
+from mmjax.data import scenes
+from tests.experiments.test_runs import rows, without_clock
+
+pytestmark = pytest.mark.slow
+
+SMALL = {
+  'clip': ['model.text.width=8', 'model.image.width=8', 'model.text.heads=2', 'model.image.heads=2', 'model.out=8',
+           "model.text.schedule='1*[t<t]'", "model.image.schedule='1*[v<v]'", 'bag.steps=2', 'bag.warmup=1'],
+  'blip': ['model.text.width=8', 'model.image.width=8', 'model.text.heads=2', 'model.image.heads=2', 'model.out=8',
+           "model.text.schedule='1*[t<t noffn; t<v]'", "model.image.schedule='1*[v<v]'", 'rerank=2', 'beams=2',
+           'contrast.queue=64'],
+  'dalle': ['model.width=8', 'model.depth=1', 'model.heads=2', 'model.head_size=4', 'dvae.codes=8', 'dvae.width=8',
+            'dvae.residuals=0', 'clip.width=8', 'clip.layers=1', 'sample.texts=2', 'sample.candidates=2'],
+}  # fmt: skip
+MODULES = {'clip': clip, 'blip': blip, 'dalle': dalle}
+
+
+def call(name, workdir, *more, mode='train'):
+  module, out, err = MODULES[name], io.StringIO(), io.StringIO()
+  keys = [f'--config.{key.replace(chr(39), "")}' for key in SMALL[name]]
+  argv = [name, f'--workdir={workdir}', f'--config=configs/{name}.py:tiny', f'--mode={mode}', *keys,
+          '--config.data.images=8', '--config.optim.steps=4', '--config.eval.every=2', '--config.optim.warmup=1',
+          '--config.log.every=1', *more]  # fmt: skip
+  with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    patch.setattr(sys, 'argv', argv)
+    patch.setattr(scenes.Scenes, 'SPLITS', {split: (24, seed) for split, (_, seed) in scenes.SPLITS.items()})
+    with pytest.raises(SystemExit) as end:
+      cli.main(module.run, config=module.CONFIG, modes=module.MODES, flags=module.FLAGS)
+  return types.SimpleNamespace(code=end.value.code or 0, out=out.getvalue(), err=err.getvalue())
+
+
+@pytest.fixture(scope='module', params=['clip', 'blip', 'dalle'])
+def finished(request, tmp_path_factory):
+  workdir = tmp_path_factory.mktemp(request.param) / 'run'
+  done = call(request.param, workdir)
+  assert done.code == 0, done.err
+  return request.param, workdir, done
+
+
+def test_a_run_says_what_it_made(finished):
+  name, workdir, done = finished
+  assert f'report: {workdir / "report.html"}' in done.out.splitlines()
+  assert (workdir / 'report.html').stat().st_size > 20_000
+  if name == 'clip':
+    assert (workdir / 'search.html').stat().st_size > 1_000_000
+    for words in ('bag of words', 'chance', 'of new concepts', 'of new categories', 'the most frequent category'):
+      assert words in done.out
+  if name == 'blip':
+    for words in ('CIDEr', 'ROUGE-L', 'BLEU-1', 'caption of the nearest', 'read again', 'chance'):
+      assert words in done.out
+  if name == 'dalle':
+    for words in ('by the classifier', 'the best of 2 by CLIP', 'real pictures', 'chance', 'held out', 'PSNR'):
+      assert words in done.out
+    for stage in ('dvae', 'classifier', 'clip'):
+      assert rows(workdir / stage)[-1]['split'] == 'final'
+  else:
+    assert done.out.splitlines()[-1] == f'for experiments.ask: --weights={workdir / "model"}'
+  losses = [row['loss'] for row in rows(workdir) if row['split'] == 'train']
+  assert len(losses) == 4 and all(0 < loss < 100 for loss in losses)
+
+
+def test_a_resumed_run_is_the_same_run(finished, tmp_path):
+  name, workdir, _ = finished
+  again = tmp_path / 'again'
+  shutil.copytree(workdir, again)
+  shutil.rmtree(again / 'checkpoints' / '4')
+  done = call(name, again)
+  assert done.code == 0 and 'going on from step 2' in done.err
+  assert without_clock(rows(again)) == without_clock(rows(workdir))
+
+
+def test_an_evaluation_says_the_same(finished):
+  name, workdir, done = finished
+  evaluated = call(name, workdir, mode='eval')
+  tables = lambda text: [line for line in text.splitlines() if line.startswith('│')]
+  assert evaluated.code == 0 and tables(evaluated.out) == tables(done.out) != []
+
+
+def test_what_was_trained_can_be_asked(finished, tmp_path):
+  name, workdir, _ = finished
+  if name == 'dalle':
+    assert not (workdir / 'model').exists()
+    return
+  asked_of = json.loads((workdir / 'model' / asking.READING).read_text())
+  assert asked_of['side'] == 32 and asked_of['length'] == 20
+  picture = tmp_path / 'a.png'
+  Image.new('RGB', (40, 30), 'red').save(picture)
+  answer = asking.Asked(workdir / 'model', picture).answer(labels=['red heart', 'flag'])
+  assert {label for label, _ in answer.said} == {'red heart', 'flag'} and answer.relevance.shape == (4, 4)
+
+
+@pytest.mark.parametrize('name, key, words', [
+  ('clip', 'data.name=wit', "data.name: found 'wit', expected one of"),
+  ('blip', 'contrast.queue=60', 'queue: found 60, expected a multiple of the batch, 8 pairs'),
+  ('clip', 'model.image.patch=5', 'expected a multiple of the patch size 5'),
+  ('dalle', 'model.attention=("ful",)', "attention: found 'ful'"),
+])  # fmt: skip
+def test_a_mistake_is_one_line(tmp_path, name, key, words):
+  done = call(name, tmp_path / 'run', f'--config.{key}')
+  lines = [line for line in done.err.splitlines() if line.startswith('error')]
+  assert done.code == 2 and len(lines) == 1 and words in lines[0]
