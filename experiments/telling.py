@@ -11,11 +11,12 @@ from typing import Any
 import jax
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from mmjax import report
 from mmjax.logging import device_line
 
-TEXT = ('system', 'test', 'what finds what', 'among', 'source')  # columns that stand to the left
+TEXT = ('system', 'test', 'what finds what', 'among', 'wishes', 'source')  # columns that stand to the left
 
 
 def print_table(content: Mapping) -> None:
@@ -24,7 +25,8 @@ def print_table(content: Mapping) -> None:
   for column in content['columns']:
     grid.add_column(column, justify='left' if column in TEXT else 'right', overflow='fold')
   for row in content['rows']:
-    grid.add_row(*(str(row.get(column, '–')) for column in content['columns']), style='bold' if 'ours' in row else '')
+    cells = (Text(str(row.get(column, '–'))) for column in content['columns'])  # no markup: '[t<v]' is no style
+    grid.add_row(*cells, style='bold' if 'ours' in row else '')
   Console(width=None if sys.stdout.isatty() else 160).print(grid)
   for note in content['notes']:
     print(f'  {note}')

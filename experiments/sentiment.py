@@ -1,0 +1,261 @@
+"""What a post of a sentence and a picture feels, by the words alone, by the picture alone, and by both fused.
+
+Trains every system of the config on made-up posts (data/posts.py), each in a folder of its own that an interrupted run
+goes on from. Since one rule made all labels, the best that words or picture alone can reach is known and stands beside
+each. Prints accuracy by what decides a post, with intervals, also on pictures that no training post has, and writes a
+report with pictures.
+"""
+
+from mmjax import cli
+
+CONFIG = 'configs/sentiment.py:posts'
+FLAGS = {'checkpoint': ('latest', 'mode eval: latest, or best on the validation split')}
+MODES = ('train', 'eval')
+
+if __name__ == '__main__':
+  cli.check(config=CONFIG, modes=MODES, flags=FLAGS, doc=__doc__)  # a misspelt flag is said before the slow imports
+
+import functools
+import re
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from configs import sentiment as complete
+from experiments import pairs, telling, training
+from mmjax import augment, objectives
+from mmjax import run as runs
+from mmjax.data import posts, tokens
+from mmjax.data.pipeline import load
+from mmjax.encoders.image import ConvGrid
+from mmjax.errors import UserError, nearest
+from mmjax.fusion.layers import FusionStack
+from mmjax.fusion.schedule import parse
+from mmjax.layers.embed import Embed
+from mmjax.metrics import retrieval
+from mmjax.workdir import check_workdir, open_workdir
+
+SETS = ('posts',)
+TESTS = {'test': 'known pictures', 'test_new': 'new pictures'}
+ALONE = {'words': '2*[t<t]', 'picture': '2*[v<v]'}  # systems that read one of the two -> their schedule
+SHOWN = 12
+
+
+def name_of(system: str) -> str:
+  return f'{system} alone' if system in ALONE else system
+
+
+def schedule_of(system: str) -> str:
+  return ALONE[system] if system in ALONE else system
+
+
+class Feeling(nn.Module):
+  """text [B,L] int, 0 for padding, image [B,h,w,3] of 0..255 -> 'answers' [B,2]: negative, positive, logits.
+
+  Words and cells of the picture go through a schedule of the streams t and v; the mean of each stream that it has is
+  read. Raises UserError for another stream.
+  """
+
+  vocab: int
+  schedule: str
+  channels: tuple[int, ...]
+  width: int
+  heads: int
+  mlp: int
+
+  @nn.compact
+  def __call__(self, text: jax.Array, image: jax.Array, *, train: bool) -> dict[str, jax.Array]:
+    streams = {stream for group in parse(self.schedule).groups for stream in group.streams}
+    if not streams <= {'t', 'v'}:
+      raise UserError(f'schedule {self.schedule!r}: found {sorted(streams)}, expected t and v')
+    x, mask = {}, {}
+    if 't' in streams:
+      place = self.param('place', nn.initializers.normal(0.02), (text.shape[1], self.width))
+      x['t'], mask['t'] = Embed(self.vocab, self.width, init_std=0.1, name='word')(text) + place, text > 0
+    if 'v' in streams:
+      cells, _ = ConvGrid(self.channels, name='grid')(image, train=train)
+      place = self.param('cell_place', nn.initializers.normal(0.02), (cells.shape[1], self.width))
+      x['v'] = nn.Dense(self.width, name='cell')(cells) + place
+    sizes: Any = {'dropout': 0.1, 'attention_dropout': 0.0, 'scan': False, 'norm': 'pre', 'name': 'fuse'}
+    x = FusionStack(self.schedule, self.width, self.heads, self.mlp, **sizes)(x, mask, train=train)
+    read = []
+    for stream in sorted(streams):
+      there = mask.get(stream, jnp.ones(x[stream].shape[:2], bool))[..., None]
+      read.append((x[stream] * there).sum(1) / there.sum(1))
+    both = nn.LayerNorm(name='norm')(jnp.concatenate(read, -1))
+    return {'answers': nn.Dense(2, name='answer')(nn.relu(nn.Dense(self.width, name='hidden')(both)))}
+
+
+def examples(split: str, folder: str, tokenizer) -> list[dict[str, np.ndarray]]:
+  """All of a split, in memory: 'image', 'text' [L], 'answer', 'kind', 'question_type' [kinds] bool, 'weight' 1."""
+  source = list(load(posts.Posts, split, folder or None))
+  ids = tokens.encode(tokenizer, [example['text'].decode() for example in source], posts.LENGTH)
+  one, kinds = np.ones((), np.float32), np.eye(len(posts.KINDS), dtype=bool)
+  return [
+    {'image': e['image'], 'text': text, 'answer': e['label'], 'question_type': kinds[e['kind']], 'weight': one}
+    for e, text in zip(source, ids)
+  ]
+
+
+def drawn(shift: int, tint: float):
+  """What `train.train_step` draws anew of a batch: the place and the colours of its pictures."""
+
+  def augmented(batch, key):
+    place, colour = jax.random.split(key)
+    image = augment.shifted(place, batch['image'].astype(jnp.float32), shift)
+    return {**batch, 'image': augment.tinted(colour, image, tint)}
+
+  return augmented
+
+
+def forward(model: Feeling):
+  """What `train.train_step` runs."""
+
+  def run(variables, batch, *, train, key):
+    rngs = {'dropout': key} if train else {}
+    return model.apply(variables, batch['text'], batch['image'], train=train, rngs=rngs), {}
+
+  return run
+
+
+def named(mean: Mapping[str, Any]) -> dict[str, float]:
+  """Divided metric sums, the accuracy also as that of each kind of post."""
+  if 'accuracy' not in mean:
+    return training.scalars(mean)
+  each = mean['accuracy']
+  return training.scalars({name: value for name, value in mean.items() if name != 'accuracy'} | {
+    'accuracy': np.ma.mean(each), **{f'accuracy/{kind}': value for kind, value in zip(posts.KINDS, each)}
+  })  # fmt: skip
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _likely(model: Any, variables: Mapping, text: jax.Array, image: jax.Array) -> jax.Array:
+  return jax.nn.softmax(model.apply(variables, text, image, train=False)['answers'])
+
+
+def measure(likely: np.ndarray, held: Mapping) -> dict[str, pairs.Score]:
+  """Accuracy of probabilities [M,2], of all and of each kind of post, with 95 % intervals over pictures."""
+  right = (likely.argmax(1) == held['answer']).astype(float)
+  picture = np.unique(held['image'].reshape(len(right), -1), axis=0, return_inverse=True)[1]
+  mean = lambda drawn: float(drawn.mean())
+  parts = {'all': np.ones(len(right), bool)} | {name: held['question_type'][:, n] for n, name in enumerate(posts.KINDS)}
+  return {name: (mean(right[of]), *retrieval.interval(mean, right[of], picture[of])) for name, of in parts.items()}
+
+
+def run(c, args) -> None:
+  began, fresh = time.time(), args.mode == 'train'
+  training.check(c.to_dict(), complete.get_config().to_dict(), 'configs/sentiment.py')
+  if c.data.name not in SETS:
+    raise UserError(f'data.name: found {c.data.name!r}, expected one of {SETS}{nearest(c.data.name, SETS)}')
+  if len(set(c.systems)) != len(c.systems) or not c.systems:
+    raise UserError(f'--config.systems: found {c.systems}, expected one or more, each once')
+  check_workdir(args.workdir, c.to_dict(), fresh=fresh)
+  runs.keep_compiled()
+  runs.keep_memory()
+  tokenizer = tokens.build(part.format(topic) for tone in posts.TEMPLATES for part in tone for topic in posts.TOPICS)
+  split = {name: examples(name, c.data.dir, tokenizer) for name in posts.SPLITS}
+  held = {name: {key: np.stack([e[key] for e in split[name]]) for key in split[name][0]} for name in TESTS}
+  first = [np.asarray(split['train'][0][key])[None] for key in ('text', 'image')]
+  make = lambda system: Feeling(tokenizer.get_vocab_size(), schedule_of(system), c.channels, **c.model)
+  models = {system: make(system) for system in c.systems}
+  init = lambda model: jax.jit(functools.partial(model.init, train=False))(jax.random.key(c.seed), *first)
+  variables = {system: init(model) for system, model in models.items()}  # one that cannot be is said before any runs
+  workdir = open_workdir(args.workdir, c.to_dict(), fresh=fresh)
+  found: dict[str, dict] = {}
+  for system, model in models.items():
+    fit = training.Fit(
+      c,
+      variables[system],
+      forward=forward(model),
+      objective=objectives.answers,
+      augment=drawn(**c.augment),
+      source=split['train'],
+      encode=dict,
+      named=named,
+    )
+
+    def test(system=system, model=model, fit=fit) -> dict[str, dict[str, float]]:
+      likely = {
+        name: np.asarray(_likely(model, fit.state.variables, held[name]['text'], held[name]['image'])) for name in TESTS
+      }
+      found[system] = {'likely': likely} | {name: measure(likely[name], held[name]) for name in TESTS}
+      return {name: {kind: value[0] for kind, value in found[system][name].items()} for name in TESTS}
+
+    last = system == c.systems[-1]
+    folder = workdir if last else workdir / (re.sub(r'[^a-z0-9]+', '_', system).strip('_'))
+    folder.mkdir(exist_ok=True)
+    print(f'{name_of(system)}: {folder}')
+    validate = functools.partial(fit.evaluate, split['validation'])
+    fit.run(folder, args, validate=validate, test=test, system=name_of(system))
+  finish(c, found, held, tokenizer, fit.state.params, workdir, began)
+
+
+def finish(c, found: Mapping, held: Mapping, tokenizer, params: Any, workdir, began: float) -> None:
+  """The table, the pictures and the report, of which the last system has the pictures."""
+  last = c.systems[-1]
+  summary = [
+    *((TESTS[name], f'{100 * found[last][name]["all"][0]:.1f} %') for name in TESTS),
+    ('shown', f'{name_of(last)}; the others are in the table'),
+    ('data', 'posts are made up by templates and a rule, see mmjax/data/posts.py; pictures are Twemoji'),
+  ]
+  telling.finish(
+    c,
+    workdir,
+    title='Sentiment of posts, by words, picture or both',
+    summary=summary,
+    tables=[table(c, found, held)],
+    galleries=[gallery(found[last]['likely'][name], held[name], name, tokenizer) for name in TESTS],
+    params=params,
+    began=began,
+  )
+
+
+def table(c, found: Mapping, held: Mapping) -> dict:
+  rows: list[dict] = []
+  for split, what in TESTS.items():
+    test = f'{len(held[split]["answer"]):,} posts, {what}'
+    for system in c.systems:
+      cells = {kind: pairs.shown('', *value) for kind, value in found[system][split].items()}
+      ours = {'ours': True} if system == c.systems[-1] else {}
+      rows.append({'system': name_of(system), 'test': test} | cells | ours)
+  shares = held['test']['question_type'].mean(0)
+  for name, best in posts.BEST.items():
+    cells = {kind: pairs.shown('', value) for kind, value in zip(posts.KINDS, best)}
+    whole = float(np.dot(best, shares))
+    rows.append(
+      {'system': f'the best that {name} alone can do', 'test': 'by the rule', 'all': pairs.shown('', whole)} | cells
+    )
+  return {
+    'title': 'Accuracy in percent, by what decides a post',
+    'columns': ['system', 'test', 'all', *posts.KINDS],
+    'rows': rows,
+    'notes': [
+      'In brackets: 95 % intervals of this one run, by drawing whole pictures. New pictures: in no training post.',
+      'The rule: where the picture feels anything, that is what the post feels; else what the words do.',
+    ],
+  }
+
+
+def gallery(likely: np.ndarray, held: Mapping, split: str, tokenizer) -> dict:
+  rows = []
+  for n in np.linspace(0, len(likely) - 1, SHOWN).astype(int):
+    ids = held['text'][n]
+    said = ' '.join(tokens.words(tokenizer, ids[ids >= len(tokens.SPECIAL)]))
+    label = int(likely[n].argmax())
+    kind = posts.KINDS[int(held['question_type'][n].argmax())]
+    answer = {
+      'text': posts.LABELS[label],
+      'right': label == held['answer'][n],
+      'score': f'{100 * likely[n, label]:.0f} %',
+    }
+    rows.append({'query': {'image': held['image'][n], 'text': said}, 'found': [answer, {'text': kind}]})
+  return {'title': f'Posts, {TESTS[split]}', 'note': 'What was answered, and what decides the post.', 'rows': rows}
+
+
+if __name__ == '__main__':
+  cli.main(run, config=CONFIG, modes=MODES, flags=FLAGS, doc=__doc__)
