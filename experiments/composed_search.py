@@ -182,8 +182,9 @@ def table(c, found: Mapping, stacked: Mapping, shop: Mapping) -> dict:
     'columns': ['system', 'wishes', *(f'R@{k}' for k in pairs.KS), 'median rank', 'attributes'],
     'rows': rows,
     'notes': [
-      f'Among {len(shop["wanted"]):,} pictures of both tests. All that show the very product (kind, colour, pattern, size) answer a wish. `attributes`: how many of the four '
-      'the first picture has right. In brackets: 95 % intervals of this one run, by drawing whole products.',
+      f'Among {len(shop["wanted"]):,} pictures of both tests, of which all that show the very product (kind, colour, '
+      'pattern, size) answer a wish. `attributes`: how many of the four the first picture has right. In brackets: 95 % '
+      'intervals of this one run, by drawing whole products.',
       'Held out: no training picture, shown or wanted, is of such a product.',
     ],
   }

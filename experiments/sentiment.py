@@ -51,7 +51,7 @@ def name_of(system: str) -> str:
 
 
 def schedule_of(system: str) -> str:
-  return ALONE[system] if system in ALONE else system
+  return ALONE.get(system, system)
 
 
 class Feeling(nn.Module):
