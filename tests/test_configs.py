@@ -2,7 +2,7 @@
 
 import pytest
 
-from configs import blip, clip, dalle, lxmert, uniter, vilbert, visualbert
+from configs import blip, clip, composed_search, dalle, lxmert, sentiment, uniter, vilbert, visualbert
 from mmjax import cli
 from mmjax.errors import UserError
 from mmjax.fusion import schedules
@@ -11,8 +11,10 @@ from mmjax.models import vilbert as vilbert_model
 from mmjax.workdir import flatten
 
 QUESTIONS = {'lxmert': lxmert, 'visualbert': visualbert, 'uniter': uniter, 'vilbert': vilbert}
-FILES = QUESTIONS | {'clip': clip, 'blip': blip, 'dalle': dalle}
+PAIRS = {'clip': clip, 'blip': blip, 'dalle': dalle, 'composed_search': composed_search, 'sentiment': sentiment}
+FILES = QUESTIONS | PAIRS
 DEFAULTS = dict.fromkeys(QUESTIONS, 'sort_of_clevr') | {'clip': 'twemoji', 'blip': 'twemoji', 'dalle': 'scenes'}
+DEFAULTS |= {'composed_search': 'products', 'sentiment': 'posts'}
 VARIANTS = [(name, variant) for name, module in FILES.items() for variant in module.VARIANTS]
 
 
@@ -136,6 +138,7 @@ def test_base_is_dalle():
 
 
 WITHOUT = {  # a model file -> why no experiment and config are of its name
+  'tirg': 'is one system of composed_search.py',
   'answering': 'no model: what stands around one that answers questions',
   'images': 'no model: a text with several images',
   'bert': 'reads text alone; it is the text encoder of others',

@@ -10,9 +10,9 @@ import types
 import pytest
 from PIL import Image
 
-from experiments import asking, blip, clip, dalle
+from experiments import asking, blip, clip, composed_search, dalle, sentiment
 from mmjax import cli
-from mmjax.data import scenes
+from mmjax.data import posts, products, scenes
 from tests.experiments.test_runs import rows, without_clock
 
 pytestmark = pytest.mark.slow
@@ -25,8 +25,10 @@ SMALL = {
            'contrast.queue=64'],
   'dalle': ['model.width=8', 'model.depth=1', 'model.heads=2', 'model.head_size=4', 'dvae.codes=8', 'dvae.width=8',
             'dvae.residuals=0', 'clip.width=8', 'clip.layers=1', 'sample.texts=2', 'sample.candidates=2'],
+  'composed_search': ['model.width=8', 'model.heads=2', 'model.mlp=8', 'model.out=8', 'model.channels=(4,8)'],
+  'sentiment': ['model.width=8', 'model.heads=2', 'model.mlp=8', 'channels=(4,8)'],
 }  # fmt: skip
-MODULES = {'clip': clip, 'blip': blip, 'dalle': dalle}
+MODULES = {'clip': clip, 'blip': blip, 'dalle': dalle, 'composed_search': composed_search, 'sentiment': sentiment}
 
 
 def call(name, workdir, *more, mode='train'):
@@ -37,13 +39,14 @@ def call(name, workdir, *more, mode='train'):
           '--config.log.every=1', *more]  # fmt: skip
   with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
     patch.setattr(sys, 'argv', argv)
-    patch.setattr(scenes.Scenes, 'SPLITS', {split: (24, seed) for split, (_, seed) in scenes.SPLITS.items()})
+    for kind in (scenes.Scenes, products.Products, posts.Posts):
+      patch.setattr(kind, 'SPLITS', {split: (24, seed) for split, (_, seed) in kind.SPLITS.items()})
     with pytest.raises(SystemExit) as end:
       cli.main(module.run, config=module.CONFIG, modes=module.MODES, flags=module.FLAGS)
   return types.SimpleNamespace(code=end.value.code or 0, out=out.getvalue(), err=err.getvalue())
 
 
-@pytest.fixture(scope='module', params=['clip', 'blip', 'dalle'])
+@pytest.fixture(scope='module', params=list(MODULES))
 def finished(request, tmp_path_factory):
   workdir = tmp_path_factory.mktemp(request.param) / 'run'
   done = call(request.param, workdir)
@@ -67,7 +70,15 @@ def test_a_run_says_what_it_made(finished):
       assert words in done.out
     for stage in ('dvae', 'classifier', 'clip'):
       assert rows(workdir / stage)[-1]['split'] == 'final'
-  else:
+  if name == 'composed_search':
+    for words in ('sum of both', 'attention, 1*[v<tv]', 'chance', 'products held out', 'attributes'):
+      assert words in done.out
+    assert rows(workdir / 'sum')[-1]['split'] == 'final'
+  if name == 'sentiment':
+    for words in ('words alone', '1*[t<tv v<tv tied]', 'the best that picture', 'they disagree'):
+      assert words in done.out
+    assert rows(workdir / 'words')[-1]['split'] == 'final'
+  if name in ('clip', 'blip'):
     assert done.out.splitlines()[-1] == f'for experiments.ask: --weights={workdir / "model"}'
   losses = [row['loss'] for row in rows(workdir) if row['split'] == 'train']
   assert len(losses) == 4 and all(0 < loss < 100 for loss in losses)
@@ -92,7 +103,7 @@ def test_an_evaluation_says_the_same(finished):
 
 def test_what_was_trained_can_be_asked(finished, tmp_path):
   name, workdir, _ = finished
-  if name == 'dalle':
+  if name not in ('clip', 'blip'):
     assert not (workdir / 'model').exists()
     return
   asked_of = json.loads((workdir / 'model' / asking.READING).read_text())
@@ -108,6 +119,10 @@ def test_what_was_trained_can_be_asked(finished, tmp_path):
   ('blip', 'contrast.queue=60', 'queue: found 60, expected a multiple of the batch, 8 pairs'),
   ('clip', 'model.image.patch=5', 'expected a multiple of the patch size 5'),
   ('dalle', 'model.attention=("ful",)', "attention: found 'ful'"),
+  ('composed_search', 'systems=("sum","sums")', "how: found 'sums', expected one of"),
+  ('composed_search', 'systems=("sum","sum")', 'systems: found'),
+  ('sentiment', 'data.name=post', "did you mean 'posts'?"),
+  ('sentiment', 'systems=("words","1*[t<x]")', "found ['t', 'x'], expected t and v"),
 ])  # fmt: skip
 def test_a_mistake_is_one_line(tmp_path, name, key, words):
   done = call(name, tmp_path / 'run', f'--config.{key}')
