@@ -229,29 +229,38 @@ class Asked:
     return patches, ('image/encoder', tower.schedule, {'v': patches}, ('v', 'v'))
 
   def _maps(self, method: Callable, number: Callable, chain: Chain, row: int) -> tuple[Any, Any]:
-    """(attention, relevance) [y,x]. row: of the first stack's batch, whose first token is read, or all that is written.
-
-    A tower of convolutions has no attention between patches: (None, None).
-    """
+    """(attention, relevance) [y,x]; row: of the texts. (None, None) of convolutions, which attend to nothing."""
     if getattr(self.model.image, 'blocks', ()):
       return None, None
     call = jax.jit(lambda: relevance.maps_and_gradients(functools.partial(self._apply, method), number))
     _, found, gradients = call()
-    inside = lambda tree, path: functools.reduce(lambda part, name: part[name], path.split('/'), tree)
-    vector = None
-    for path, schedule, lengths, edge in chain:
-      rows = relevance.chained(inside(found, path), inside(gradients, path), schedule, lengths)[edge]
-      rows = rows[row if len(rows) > 1 else 0]
-      if vector is None:
-        vector = rows.mean(0) if path.startswith('decoder') else rows[0]
-      else:
-        vector = vector @ rows
-    path, schedule, lengths, edge = chain[-2] if len(chain) > 1 else chain[-1]
-    last = list(maps.read(inside(found, path), schedule, lengths, *edge).values())[-1]
-    last = last[row if len(last) > 1 else 0].mean(0)
-    seen = last.mean(0) if path.startswith('decoder') or len(chain) > 2 else last[0]
-    side = round((len(seen) - 1) ** 0.5)
-    return np.asarray(seen[1:]).reshape(side, side), np.asarray(vector)[1:].reshape(side, side)
+    both = traced(found, gradients, chain)
+    side = round(both[0].shape[1] ** 0.5)
+    attention, relevant = (np.asarray(part[row if len(part) > 1 else 0]).reshape(side, side) for part in both)
+    return attention, relevant
+
+
+def traced(found: Mapping, gradients: Mapping, chain: Chain) -> tuple[jax.Array, jax.Array]:
+  """(attention of the last layer that reads the picture, relevance of all layers), each [B,P] without the learnt token.
+
+  chain: from where the output is read off, the first token (of what a decoder writes: all), back to the picture.
+  """
+  inside = lambda tree, path: functools.reduce(lambda part, name: part[name], path.split('/'), tree)
+  token = lambda path, rows: rows.mean(1) if path.startswith('decoder') else rows[:, 0]
+  vector = None
+  for path, schedule, lengths, edge in chain:
+    rows = relevance.chained(inside(found, path), inside(gradients, path), schedule, lengths)[edge]
+    vector = token(path, rows) if vector is None else jnp.einsum('bk,bkp->bp', *_alike(vector, rows))
+  path, schedule, lengths, edge = chain[-2] if len(chain) > 1 else chain[-1]
+  last = list(maps.read(inside(found, path), schedule, lengths, *edge).values())[-1].mean(1)
+  seen = last.mean(1) if len(chain) > 2 else token(path, last)
+  return jnp.asarray(seen)[:, 1:], jnp.asarray(vector)[:, 1:]
+
+
+def _alike(vector: jax.Array, rows: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """As many rows of both: one picture may have many texts."""
+  count = max(len(vector), len(rows))
+  return jnp.broadcast_to(vector, (count, *vector.shape[1:])), jnp.broadcast_to(rows, (count, *rows.shape[1:]))
 
 
 def draw(file: Path, asked: Asked, answer: Answer, title: str) -> None:

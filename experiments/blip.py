@@ -24,11 +24,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs import blip as complete
-from experiments import asking, pairs, telling, training
+from experiments import asking, faithful, pairs, telling, training
 from mmjax import augment, generate, objectives, train
 from mmjax import run as runs
 from mmjax.data import tokens, twemoji
 from mmjax.encoders.image import to_float
+from mmjax.fusion import relevance
+from mmjax.fusion.layers import MAPS
 from mmjax.metrics import captions, retrieval
 from mmjax.models.blip import BLIP, Text, writer
 from mmjax.models.blip_pretraining import Pretraining
@@ -87,6 +89,29 @@ class Reader:
     ids = np.asarray(_write(self.pre.model, self.variables, self.see(image)[0], *how))
     known = (ids >= len(tokens.SPECIAL)) & (ids < self.task.vocab)
     return [' '.join(tokens.words(self.task.tokenizer, row[word])) for row, word in zip(ids, known)]
+
+  def maps(self, text: np.ndarray, image: np.ndarray) -> dict[str, np.ndarray]:
+    """Which patches say that each text [M,L] matches its image [M,h,w,3]: raw attention and relevance, [M,P]."""
+    reads = np.concatenate([np.full((len(text), 1), self.pre.first[0]), text[:, 1:]], 1)
+    attention, relevant = _maps(self.pre.model, self.variables, reads, image)
+    return {'relevance, all layers': np.asarray(relevant), 'attention, last layer': np.asarray(attention)}
+
+  def matches(self, text: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """How likely each text [M,L] matches its image [M,h,w,3]: [M]."""
+    reads = np.concatenate([np.full((len(text), 1), self.pre.first[0]), text[:, 1:]], 1)
+    return np.asarray(_match(self.pre.model, self.variables, reads, self.see(image)[0]))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _maps(model: Any, variables: Mapping, text: jax.Array, image: jax.Array):
+  def matched(m):
+    return m.read(text, text > 0, m.image(to_float(image), train=False)['v'], train=False)['matched']
+
+  apply = lambda more: model.apply({**variables, **more}, method=matched, mutable=[MAPS])
+  _, found, gradients = relevance.maps_and_gradients(apply, lambda out: jax.nn.log_softmax(out)[:, 1])
+  patches = 1 + (model.image.image // model.image.patch) ** 2
+  reads = ('encoder/encoder', model.encoder.schedule, {'t': text.shape[1], 'v': patches}, ('t', 'v'))
+  return asking.traced(found, gradients, [reads, ('image/encoder', model.image.schedule, {'v': patches}, ('v', 'v'))])
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -206,6 +231,10 @@ def run(c, args) -> None:
       written = describe(now, task, held)
       found[name] = {'held': held, 'search': search(now, held), 'written': written}
       found[name]['judged'] = {system: judged(texts, held) for system, texts in written.items()}
+      every = held['text'], held['image']
+      score = lambda image, now=now, text=held['text']: now.matches(text, image)
+      what = 'The probability that a picture matches its text'
+      found[name]['faithful'] = faithful.table(score, held['image'], now.maps(*every), held['image'][0, 0, 0], what)
       for system, scores in {**found[name]['search'], **found[name]['judged']}.items():
         lines[f'test, {name}: {system}'] = {k: v[0] if isinstance(v, tuple) else v for k, v in scores.items()}
     return lines
@@ -227,7 +256,7 @@ def finish(c, task: pairs.Pairs, pre: Pretraining, found: Mapping, fit: training
     workdir,
     title=f'BLIP: {c.data.name}',
     summary=summary,
-    tables=[caption_table(found), search_table(c, found)],
+    tables=[caption_table(found), search_table(c, found), found['new concepts']['faithful']],
     galleries=[gallery(name, part) for name, part in found.items()],
     params=fit.state.params,
     began=began,
