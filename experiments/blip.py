@@ -239,7 +239,13 @@ def run(c, args) -> None:
         lines[f'test, {name}: {system}'] = {k: v[0] if isinstance(v, tuple) else v for k, v in scores.items()}
     return lines
 
-  fit.run(workdir, args, validate=validate, test=test, system=WRITTEN)
+  with training.Course(fit, workdir, args) as course:
+    for step, batch in course:
+      fit.state, sums = fit.step(fit.state, batch, course.key)
+      course.log(step, sums)
+      if course.due(step):
+        course.save(step, validate)
+    course.end(test, WRITTEN)
   finish(c, task, pre, found, fit, workdir, began)
 
 

@@ -173,7 +173,13 @@ def run(c, args) -> None:
 
   for system, one, folder in ((BASELINE, bag, workdir / 'bag_of_words'), (SYSTEM, fit, workdir)):
     judge = functools.partial(validate, task, score[system])
-    one.run(folder, args, validate=judge, test=functools.partial(test, system), system=system)
+    with training.Course(one, folder, args) as course:
+      for step, batch in course:
+        one.state, sums = one.step(one.state, batch, course.key)
+        course.log(step, sums)
+        if course.due(step):
+          course.save(step, judge)
+      course.end(functools.partial(test, system), system)
   finish(c, task, model, found, score[SYSTEM], fit, workdir, began)
 
 

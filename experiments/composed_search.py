@@ -143,7 +143,13 @@ def run(c, args) -> None:
     folder = workdir if last else workdir / (how if how in HOW else re.sub(r'[^a-z0-9]+', '_', how).strip('_'))
     folder.mkdir(exist_ok=True)
     print(f'{name_of(how)}: {folder}')
-    fit.run(folder, args, validate=validate, test=test, system=name_of(how))
+    with training.Course(fit, folder, args) as course:
+      for step, batch in course:
+        fit.state, sums = fit.step(fit.state, batch, course.key)
+        course.log(step, sums)
+        if course.due(step):
+          course.save(step, validate)
+      course.end(test, name_of(how))
   finish(c, found, stacked, shop, fit.state.params, workdir, began)
 
 

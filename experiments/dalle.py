@@ -92,7 +92,13 @@ class Pipeline:
       self.variables[name] = fit.state.variables
       return test()
 
-    fit.run(folder, self.args, validate=lambda: fit.evaluate(held), test=tested, system=system)
+    with training.Course(fit, folder, self.args) as course:
+      for step, batch in course:
+        fit.state, sums = fit.step(fit.state, batch, course.key)
+        course.log(step, sums)
+        if course.due(step):
+          course.save(step, lambda: fit.evaluate(held))
+      course.end(tested, system)
 
   def held(self, name: str) -> Any:
     return self.coded('validation') if name == 'dalle' else self.task.examples('validation')

@@ -46,14 +46,14 @@ def run(c, args, kind=LXMERT) -> None:
     named=lambda mean: task_of.named(mean, task),
   )
   workdir = open_workdir(args.workdir, config, fresh=fresh)
-  results = fit.run(
-    workdir,
-    args,
-    validate=lambda: fit.evaluate(task.splits['validation']),
-    test=lambda: {split: fit.evaluate(task.splits[split]) for split in task.tests},
-    system=showing.system(model),
-    said=said,
-  )
+  with training.Course(fit, workdir, args, said) as course:
+    for step, batch in course:
+      fit.state, sums = fit.step(fit.state, batch, course.key)
+      course.log(step, sums)
+      if course.due(step):
+        course.save(step, lambda: fit.evaluate(task.splits['validation']))
+    tests = lambda: {split: fit.evaluate(task.splits[split]) for split in task.tests}
+    results = course.end(tests, showing.system(model))
   if args.mode == 'predict':
     return showing.predict(task, model, fit.state.variables, args, int(fit.state.step), workdir)
   showing.finish(c, task, model, fit.state.variables, results, workdir, began)

@@ -191,7 +191,13 @@ def run(c, args) -> None:
     folder.mkdir(exist_ok=True)
     print(f'{name_of(system)}: {folder}')
     validate = functools.partial(fit.evaluate, split['validation'])
-    fit.run(folder, args, validate=validate, test=test, system=name_of(system))
+    with training.Course(fit, folder, args) as course:
+      for step, batch in course:
+        fit.state, sums = fit.step(fit.state, batch, course.key)
+        course.log(step, sums)
+        if course.due(step):
+          course.save(step, validate)
+      course.end(test, name_of(system))
   finish(c, found, held, tokenizer, fit.state.params, workdir, began)
 
 

@@ -1,11 +1,12 @@
-"""The loop that trains every model here, in a folder from which an interrupted run goes on. To read, and to copy.
+"""What stands around the loop of an experiment: the steps of a model, and their course in a folder.
 
 N examples a step.
 """
 
+import contextlib
 import functools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ from mmjax.checkpoint import Checkpoints, sha256
 from mmjax.data.pipeline import Encode, Examples, eval_batches, prefetch, train_batches
 from mmjax.errors import UserError
 from mmjax.logging import Logger, device_line, parameter_table
+from mmjax.objectives import Metrics
 from mmjax.workdir import flatten
 
 Scores = Mapping[str, float]
+Results = Mapping[str, Scores]
 
 AT_LEAST = {  # low -> the numbers that are not below it
   0: 'seed model.init_std model.image.init_std model.text.init_std model.num_features model.num_objects optim.lr '
@@ -114,57 +117,98 @@ class Fit:
     sums = [self.eval_step(self.state.variables, self.launch.put(batch)) for batch in batches]
     return self.named(train.divide(sums))
 
-  def run(
-    self,
-    workdir: Path,
-    args: Any,
-    *,
-    validate: Callable[[], Scores],
-    test: Callable[[], Mapping[str, Scores]],
-    system: str,
-    said: Sequence[str] = (),
-  ) -> Mapping[str, Scores]:
-    """Trains from where the folder stands, or, in the modes 'eval' and 'predict', reads its checkpoint.
 
-    Returns test(), nothing in mode 'predict'. validate: the scores at eval.every, whose 'accuracy' (else the loss)
-    says which checkpoint is best; system: what stands in metrics.jsonl beside the last line; said: what to say first.
+class Course:
+  """The way of a Fit through its steps in a folder: from the newest checkpoint on, with log, progress and checkpoints.
+
+    with training.Course(fit, workdir, args) as course:
+      for step, batch in course:
+        fit.state, sums = fit.step(fit.state, batch, course.key)
+        course.log(step, sums)
+        if course.due(step):
+          course.save(step, validate)
+      results = course.end(test, system)
+
+  args: of the command line, with mode and checkpoint. In the modes 'eval' and 'predict' there are no steps: the state
+  is that of the checkpoint. said: what to say first of a new run.
+  """
+
+  def __init__(self, fit: Fit, workdir: Path, args: Any, said: Sequence[str] = ()):
+    self.fit, self.workdir, self.args, self.said = fit, workdir, args, said
+    self.training = args.mode == 'train'
+
+  def __enter__(self) -> 'Course':
+    fit, c = self.fit, self.fit.c
+    with contextlib.ExitStack() as opened:
+      self.checkpoints = opened.enter_context(Checkpoints(self.workdir))
+      best = self.args.checkpoint == 'best'
+      fit.state, self.start, example = runs.resumed(self.checkpoints, fit.state, fresh=self.training, best=best)
+      if self.training:
+        rows = c.data.images * fit.rows  # a step
+        self.logger = opened.enter_context(Logger(self.workdir, total=c.optim.steps, start=self.start, batch=rows))
+        origin = [f'going on from step {self.start:,}'] if self.start else self.said
+        self.logger.say('\n'.join([parameter_table(fit.state.params), device_line(), *origin]))
+        self.running = opened.enter_context(contextlib.ExitStack())
+        self.batches = self.running.enter_context(prefetch(self.batches_from(example), fit.launch.put))
+        self.signals = self.running.enter_context(cli.Signals())
+        self.window = runs.Window(rows)
+        self.key = fit.launch.place(jax.random.key(c.seed + 1))
+      self.opened = opened.pop_all()
+    return self
+
+  def __exit__(self, *error: Any) -> None:
+    self.opened.__exit__(*error)
+
+  def batches_from(self, example: int) -> Iterator[dict[str, np.ndarray]]:
+    """The batches of training from that example on."""
+    fit, c = self.fit, self.fit.c
+    return train_batches(fit.source, fit.encode, images=c.data.images, seed=c.seed, start=example)
+
+  def __iter__(self) -> Iterator[tuple[int, Any]]:
+    """(step, batch) of every step that is left; a step is counted when it is done."""
+    if self.training:
+      for step in range(self.start + 1, self.fit.c.optim.steps + 1):
+        yield step, next(self.batches)
+      self.running.close()
+
+  def log(self, step: int, sums: Metrics) -> None:
+    """Shows progress, and writes the means of the last log.every steps."""
+    c, fit = self.fit.c, self.fit
+    self.window.add(sums)
+    self.logger.progress(step, lambda: fit.named(train.divide(self.window.sums)))
+    if step % c.log.every == 0 or step == c.optim.steps:
+      means = fit.named(self.window.close(self.batches.waited))
+      self.logger.write(step, 'train', means | {'lr': fit.rate(step - 1)})
+
+  def due(self, step: int) -> bool:
+    """Whether it is time to evaluate and to save: at eval.every, at the end, and when the process is asked to end."""
+    return step % self.fit.c.eval.every == 0 or step == self.fit.c.optim.steps or self.signals.term
+
+  def save(self, step: int, validate: Callable[[], Scores]) -> None:
+    """Evaluates and saves; the scores' 'accuracy', else the loss, says which checkpoint is best.
+
+    Raises RunError where an update was not finite, and Preempted when the process was asked to end.
     """
-    with Checkpoints(workdir) as checkpoints:
-      training, best = args.mode == 'train', args.checkpoint == 'best'
-      self.state, start, example = runs.resumed(checkpoints, self.state, fresh=training, best=best)
-      if not training:
-        return {} if args.mode == 'predict' else test()
-      with Logger(workdir, total=self.c.optim.steps, start=start, batch=self.c.data.images * self.rows) as log:
-        origin = [f'going on from step {start:,}'] if start else said
-        log.say('\n'.join([parameter_table(self.state.params), device_line(), *origin]))
-        self._train(workdir, checkpoints, log, start, example, validate)
-        results = test()
-        for split, scores in results.items():
-          log.write(self.c.optim.steps, split, scores)
-        log.write(self.c.optim.steps, 'final', {'system': system, 'parameters_sha256': sha256(self.state.params)})
-        return results
+    images, steps = self.fit.c.data.images, self.fit.c.optim.steps
+    runs.stop_if_not_finite(self.fit.state, lambda at: next(self.batches_from(at * images)), self.workdir)
+    with runs.aside(self.window, self.logger):
+      scores = validate()
+      self.logger.write(step, 'validation', scores)
+      rank = {'accuracy': scores['accuracy'] if 'accuracy' in scores else -scores['loss']}
+      self.checkpoints.save(step, self.fit.state, {'example': step * images}, rank)
+    if self.signals.term:
+      self.checkpoints.wait()
+      raise cli.Preempted(f'saved step {step:,} of {steps:,} in {self.workdir}; the same command goes on from there')
 
-  def _train(
-    self, workdir: Path, checkpoints: Checkpoints, log: Logger, start: int, example: int, validate: Callable[[], Scores]
-  ) -> None:
-    c, steps, images = self.c, self.c.optim.steps, self.c.data.images
-    key = self.launch.place(jax.random.key(c.seed + 1))
-    batches_from = lambda example: train_batches(self.source, self.encode, images=images, seed=c.seed, start=example)
-    window = runs.Window(images * self.rows)
-    with prefetch(batches_from(example), self.launch.put) as batches, cli.Signals() as signals:
-      for done in range(start + 1, steps + 1):
-        self.state, sums = self.step(self.state, next(batches), key)
-        window.add(sums)
-        log.progress(done, lambda: self.named(train.divide(window.sums)))
-        if done % c.log.every == 0 or done == steps:
-          log.write(done, 'train', self.named(window.close(batches.waited)) | {'lr': self.rate(done - 1)})
-        if done % c.eval.every == 0 or done == steps or signals.term:
-          runs.stop_if_not_finite(self.state, lambda at: next(batches_from(at * images)), workdir)
-          with runs.aside(window, log):
-            scores = validate()
-            log.write(done, 'validation', scores)
-            rank = {'accuracy': scores['accuracy'] if 'accuracy' in scores else -scores['loss']}
-            checkpoints.save(done, self.state, {'example': done * images}, rank)
-        if signals.term:
-          checkpoints.wait()
-          raise cli.Preempted(f'saved step {done:,} of {steps:,} in {workdir}; the same command goes on from there')
+  def end(self, test: Callable[[], Results], system: str) -> Results:
+    """test(), logged with the system's name and the hash of the parameters; nothing in mode 'predict'."""
+    if self.args.mode == 'predict':
+      return {}
+    results = test()
+    if self.training:
+      steps = self.fit.c.optim.steps
+      for split, scores in results.items():
+        self.logger.write(steps, split, scores)
+      final = {'system': system, 'parameters_sha256': sha256(self.fit.state.params)}
+      self.logger.write(steps, 'final', final)
+    return results
