@@ -17,7 +17,7 @@ def get_config(variant: str = 'twemoji') -> ConfigDict:
   c.data.name = 'twemoji'
   c.data.dir = ''  # where data are prepared; '' is TFDS's own default
   c.data.images = 64  # pairs a step
-  c.data.length = 20  # words of a text: a name and its keywords
+  c.data.length = 14  # words of a text: a name and the keywords that fit
   c.data.caption = 10  # words of a caption: a name alone
 
   c.model = ConfigDict()
@@ -58,7 +58,7 @@ def get_config(variant: str = 'twemoji') -> ConfigDict:
   c.optim.name = 'adamw'
   c.optim.lr = 7e-4
   c.optim.schedule = 'cosine'
-  c.optim.steps = 1200
+  c.optim.steps = 800
   c.optim.warmup = 100
   c.optim.clip = 1.0  # of the global norm
   c.optim.decay = 0.05
@@ -68,7 +68,7 @@ def get_config(variant: str = 'twemoji') -> ConfigDict:
   c.optim.micro_batches = 1
 
   c.eval = ConfigDict()
-  c.eval.every = 300  # steps between searches in the validation split, each with a checkpoint
+  c.eval.every = 200  # steps between searches in the validation split, each with a checkpoint
   c.log = ConfigDict()
   c.log.every = 50  # steps between lines of metrics.jsonl
   c.parallel = ConfigDict()

@@ -179,21 +179,24 @@ def run(c, args) -> None:
   task = painting.prepare(c.data.name, c.data.dir)
   workdir = open_workdir(args.workdir, c.to_dict(), fresh=fresh)
   stages, source, same = Pipeline(c, task, workdir, args), task.examples('train'), dict
-  image = jnp.zeros((1, SIDE, SIDE, 3))
-  text = jnp.asarray(source[0]['text'])[None]
+  image, text = jnp.zeros((1, SIDE, SIDE, 3)), jnp.asarray(source[0]['text'])[None]
+  codes = jnp.zeros((1, stages.side**2), jnp.int32)
+  given = {'dvae': (image,), 'classifier': (image,), 'clip': (text, image), 'dalle': (text, codes)}
+  variables = {  # all of them now: a model that cannot be is said before any is trained
+    name: first_variables(getattr(stages, name), c.seed, *arguments) for name, arguments in given.items()
+  }
+  variables['dvae'] |= {'schedule': {'step': jnp.zeros((), jnp.int32)}}
 
-  variables = first_variables(stages.dvae, c.seed, image) | {'schedule': {'step': jnp.zeros((), jnp.int32)}}
   forward = forward_dvae(stages.dvae, c.dvae.temperature, c.dvae.lowest, c.dvae.steps)
   objective = functools.partial(objectives.dvae, uniform=c.dvae.uniform)
-  stages.train('dvae', variables, 'dVAE', forward=forward, objective=objective, source=source, encode=same)
-
+  stages.train('dvae', variables['dvae'], 'dVAE', forward=forward, objective=objective, source=source, encode=same)
   parts: dict[str, Any] = {'source': source, 'encode': same}
   stages.train(
-    'classifier', first_variables(stages.classifier, c.seed, image), 'classifier',
+    'classifier', variables['classifier'], 'classifier',
     forward=painting.forward_classifier(stages.classifier), objective=painting.attributes, **parts,
   )  # fmt: skip
   stages.train(
-    'clip', first_variables(stages.clip, c.seed, text, image), 'CLIP',
+    'clip', variables['clip'], 'CLIP',
     forward=forward_clip(stages.clip), objective=objectives.contrastive, **parts,
   )  # fmt: skip
   coded = stages.coded('train')
@@ -204,7 +207,7 @@ def run(c, args) -> None:
     return {f'test, {name}': {key: value for key, (value, *_) in row.items()} for name, row in found['rows'].items()}
 
   stages.train(
-    'dalle', first_variables(stages.dalle, c.seed, text, jnp.asarray(coded[0]['codes'])[None]), 'DALL-E',
+    'dalle', variables['dalle'], 'DALL-E',
     forward=forward_dalle(stages.dalle), objective=functools.partial(objectives.dalle, image_weight=c.image_weight),
     test=test, source=coded, encode=same,
   )  # fmt: skip
