@@ -19,7 +19,8 @@ from tests.experiments.test_runs import rows, without_clock
 pytestmark = pytest.mark.slow
 
 SMALL = {
-  'clip': ['model.image.blocks=()', 'model.text.width=8', 'model.image.width=8', 'model.text.heads=2', 'model.image.heads=2', 'model.out=8',
+  'clip': ['model.image.blocks=()', 'model.text.width=8', 'model.image.width=8', 'model.text.heads=2',
+           'model.image.heads=2', 'model.out=8',
            "model.text.schedule='1*[t<t]'", "model.image.schedule='1*[v<v]'", 'bag.steps=2', 'bag.warmup=1'],
   'blip': ['model.text.width=8', 'model.image.width=8', 'model.text.heads=2', 'model.image.heads=2', 'model.out=8',
            "model.text.schedule='1*[t<t noffn; t<v]'", "model.image.schedule='1*[v<v]'", 'rerank=2', 'beams=2',
