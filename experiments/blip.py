@@ -93,7 +93,12 @@ class Reader:
   def maps(self, text: np.ndarray, image: np.ndarray) -> dict[str, np.ndarray]:
     """Which patches say that each text [M,L] matches its image [M,h,w,3]: raw attention and relevance, [M,P]."""
     reads = np.concatenate([np.full((len(text), 1), self.pre.first[0]), text[:, 1:]], 1)
-    attention, relevant = _maps(self.pre.model, self.variables, reads, image)
+    found, gradients = _maps(self.pre.model, self.variables, reads, image)
+    model: Any = self.pre.model
+    patches = 1 + (model.image.image // model.image.patch) ** 2
+    into_text = ('encoder/encoder', model.encoder.schedule, {'t': text.shape[1], 'v': patches}, ('t', 'v'))
+    within = ('image/encoder', model.image.schedule, {'v': patches}, ('v', 'v'))
+    attention, relevant = asking.traced(found, gradients, [into_text, within])
     return {'relevance, all layers': np.asarray(relevant), 'attention, last layer': np.asarray(attention)}
 
   def matches(self, text: np.ndarray, image: np.ndarray) -> np.ndarray:
@@ -108,10 +113,7 @@ def _maps(model: Any, variables: Mapping, text: jax.Array, image: jax.Array):
     return m.read(text, text > 0, m.image(to_float(image), train=False)['v'], train=False)['matched']
 
   apply = lambda more: model.apply({**variables, **more}, method=matched, mutable=[MAPS])
-  _, found, gradients = relevance.maps_and_gradients(apply, lambda out: jax.nn.log_softmax(out)[:, 1])
-  patches = 1 + (model.image.image // model.image.patch) ** 2
-  reads = ('encoder/encoder', model.encoder.schedule, {'t': text.shape[1], 'v': patches}, ('t', 'v'))
-  return asking.traced(found, gradients, [reads, ('image/encoder', model.image.schedule, {'v': patches}, ('v', 'v'))])
+  return relevance.maps_and_gradients(apply, lambda out: jax.nn.log_softmax(out)[:, 1])[1:]
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -25,7 +25,7 @@ SMALL = {
   'blip': ['model.text.width=8', 'model.image.width=8', 'model.text.heads=2', 'model.image.heads=2', 'model.out=8',
            "model.text.schedule='1*[t<t noffn; t<v]'", "model.image.schedule='1*[v<v]'", 'rerank=2', 'beams=2',
            'contrast.queue=64'],
-  'dalle': ['model.width=8', 'model.depth=1', 'model.heads=2', 'model.head_size=4', 'dvae.codes=8', 'dvae.width=8',
+  'dalle': ['model.width=8', 'model.depth=1', 'model.heads=2', 'model.head_size=6', 'dvae.codes=8', 'dvae.width=8',
             'dvae.residuals=0', 'clip.width=8', 'clip.layers=1', 'sample.texts=2', 'sample.candidates=2'],
   'composed_search': ['model.width=8', 'model.heads=2', 'model.mlp=8', 'model.out=8', 'model.channels=(4,8)'],
   'sentiment': ['model.width=8', 'model.heads=2', 'model.mlp=8', 'channels=(4,8)'],
@@ -86,14 +86,13 @@ def test_a_run_says_what_it_made(finished, name):
   assert len(losses) == 4 and all(0 < loss < 100 for loss in losses)
 
 
-@pytest.mark.parametrize('name', ['blip', 'dalle'])
-def test_a_resumed_run_is_the_same_run(finished, name, tmp_path):
-  """BLIP keeps more than parameters from step to step, and DALL-E has stages; the others are as those."""
-  workdir, _ = finished(name)
+def test_a_resumed_run_is_the_same_run(finished, tmp_path):
+  """BLIP, which keeps more than parameters from step to step."""
+  workdir, _ = finished('blip')
   again = tmp_path / 'again'
   shutil.copytree(workdir, again)
   shutil.rmtree(again / 'checkpoints' / '4')
-  done = call(name, again)
+  done = call('blip', again)
   assert done.code == 0 and 'going on from step 2' in done.err
   assert without_clock(rows(again)) == without_clock(rows(workdir))
 
