@@ -29,15 +29,16 @@ SMALL = {
             'dvae.residuals=0', 'clip.width=8', 'clip.layers=1', 'sample.texts=2', 'sample.candidates=2'],
   'composed_search': ['model.width=8', 'model.heads=2', 'model.mlp=8', 'model.out=8', 'model.channels=(4,8)',
                       "systems=('1*[v<tv]',)"],
-  'sentiment': ['model.width=8', 'model.heads=2', 'model.mlp=8', 'channels=(4,8)', "systems=('words','1*[t<tv v<tv tied]')"],
+  'sentiment': ['model.width=8', 'model.heads=2', 'model.mlp=8', 'channels=(4,8)',
+                "systems=('words','1*[t<tv v<tv tied]')"],
 }  # fmt: skip
 MODULES = {'clip': clip, 'blip': blip, 'dalle': dalle, 'composed_search': composed_search, 'sentiment': sentiment}
 
 
-def call(name, workdir, *more, mode='train'):
+def call(name, workdir, *more):
   module, out, err = MODULES[name], io.StringIO(), io.StringIO()
   keys = [f'--config.{key}' if '(' in key else f'--config.{key}'.replace("'", '') for key in SMALL[name]]
-  argv = [name, f'--workdir={workdir}', f'--config=configs/{name}.py:tiny', f'--mode={mode}', *keys,
+  argv = [name, f'--workdir={workdir}', f'--config=configs/{name}.py:tiny', *keys,
           '--config.data.images=8', '--config.optim.steps=4', '--config.eval.every=2', '--config.optim.warmup=1',
           '--config.log.every=1', *more]  # fmt: skip
   with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
