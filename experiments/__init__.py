@@ -1,4 +1,4 @@
-"""The experiments. Those that ask questions about images share these flags."""
+"""The experiments, and the flags that some share: those that ask questions about images, and those that do not."""
 
 FLAGS = {
   'image': ('', 'mode predict: an image file'),
@@ -6,3 +6,6 @@ FLAGS = {
   'checkpoint': ('latest', 'modes eval and predict: latest, or best on the validation split'),
   'pretrained': ('', 'a folder with published weights, or ours, to begin with'),
 }
+
+MODES = ('train', 'eval')  # of an experiment that predicts nothing by itself
+EVAL_FLAGS = {'checkpoint': ('latest', 'mode eval: latest, or best on the validation split')}

@@ -5,11 +5,11 @@ the nearest training caption, and searches among them by contrast alone and read
 both with intervals and writes a report with pictures. The same command goes on where an interrupted run stopped.
 """
 
+from experiments import EVAL_FLAGS as FLAGS
+from experiments import MODES
 from mmjax import cli
 
 CONFIG = 'configs/blip.py:twemoji'
-FLAGS = {'checkpoint': ('latest', 'mode eval: latest, or best on the validation split')}
-MODES = ('train', 'eval')
 
 if __name__ == '__main__':
   cli.check(config=CONFIG, modes=MODES, flags=FLAGS, doc=__doc__)  # a misspelt flag is said before the slow imports
@@ -26,16 +26,15 @@ import numpy as np
 from configs import blip as complete
 from experiments import asking, faithful, pairs, telling, training
 from mmjax import augment, generate, objectives, train
-from mmjax import run as runs
 from mmjax.data import tokens, twemoji
 from mmjax.encoders.image import to_float
 from mmjax.fusion import relevance
 from mmjax.fusion.layers import MAPS
-from mmjax.metrics import captions, retrieval
+from mmjax.metrics import captions
 from mmjax.models.blip import BLIP, Text, writer
 from mmjax.models.blip_pretraining import Pretraining
 from mmjax.models.vit import ViT
-from mmjax.workdir import check_workdir, open_workdir
+from mmjax.workdir import open_workdir
 
 HELD_OUT = {'new concepts': ('test',), 'new categories': ('unseen',)}  # -> splits
 WAYS = ('text to image', 'image to text')
@@ -62,6 +61,10 @@ class Reader:
     """image uint8 [N,h,w,3] -> (patches [N,P,F], vectors [N,E])."""
     return _see(self.pre.model, self.variables, image)
 
+  def begun(self, text: np.ndarray) -> np.ndarray:
+    """text [Q,L], begun as one that reads an image."""
+    return np.concatenate([np.full((len(text), 1), self.pre.first[0]), text[:, 1:]], 1)
+
   def contrast(self, text: np.ndarray, image: np.ndarray) -> np.ndarray:
     """The cosine of each text [Q,L] with each image [N,h,w,3]: [Q,N]."""
     return np.asarray(_alone(self.pre.model, self.variables, text) @ self.see(image)[1].T)
@@ -74,7 +77,7 @@ class Reader:
     best = np.argsort(-scores, 1, kind='stable')[:, : self.c.rerank]
     query, candidate = np.repeat(np.arange(len(scores)), best.shape[1]), best.ravel()
     which_text, which_image = (query, candidate) if way == WAYS[0] else (candidate, query)
-    reads = np.concatenate([np.full((len(text), 1), self.pre.first[0]), text[:, 1:]], 1)
+    reads = self.begun(text)
     seen, match = self.see(image)[0], np.zeros(len(query))
     for start in range(0, len(query), AT_ONCE):
       rows = np.arange(start, start + AT_ONCE) % len(query)  # always so many: compiled once
@@ -92,7 +95,7 @@ class Reader:
 
   def maps(self, text: np.ndarray, image: np.ndarray) -> dict[str, np.ndarray]:
     """Which patches say that each text [M,L] matches its image [M,h,w,3]: raw attention and relevance, [M,P]."""
-    reads = np.concatenate([np.full((len(text), 1), self.pre.first[0]), text[:, 1:]], 1)
+    reads = self.begun(text)
     found, gradients = _maps(self.pre.model, self.variables, reads, image)
     model: Any = self.pre.model
     patches = 1 + (model.image.image // model.image.patch) ** 2
@@ -103,7 +106,7 @@ class Reader:
 
   def matches(self, text: np.ndarray, image: np.ndarray) -> np.ndarray:
     """How likely each text [M,L] matches its image [M,h,w,3]: [M]."""
-    reads = np.concatenate([np.full((len(text), 1), self.pre.first[0]), text[:, 1:]], 1)
+    reads = self.begun(text)
     return np.asarray(_match(self.pre.model, self.variables, reads, self.see(image)[0]))
 
 
@@ -155,7 +158,7 @@ def drawn(c, task: pairs.Pairs):
 
 def search(reader: Reader, held: pairs.Arrays) -> dict[str, dict[str, pairs.Score]]:
   """{'system, way': scores} by contrast alone, and with the first of it read again."""
-  text, image, right = held['text'], held['image'], np.arange(len(held['text']))
+  text, image, right = held['text'], held['image'], np.eye(len(held['text']), dtype=bool)
   found, scores = {}, reader.contrast(text, image)
   for way, table in zip(WAYS, (scores, scores.T)):
     found[f'{CONTRAST}, {way}'] = pairs.search(table, right, held['concept'])
@@ -171,15 +174,14 @@ def nearest(near: np.ndarray, train: pairs.Arrays) -> list[str]:
 def judged(written: list[str], held: pairs.Arrays) -> dict[str, pairs.Score | float]:
   """Scores of captions against the names, with 95 % intervals over concepts where they are means."""
   given = [[str(name)] for name in held['name']]
-  mean = lambda drawn: float(drawn.mean())
   each = captions.scores(written, given)
-  found = {name: (mean(x), *retrieval.interval(mean, x, held['concept'])) for name, x in each.items()}
-  same = np.array([captions.plain(a) == captions.plain(b[0]) for a, b in zip(written, given)], float)
-  return (
-    found
-    | captions.bleu(written, given)
-    | {'the very words': (mean(same), *retrieval.interval(mean, same, held['concept']))}
-  )
+  each['the very words'] = np.array([same(text, names[0]) for text, names in zip(written, given)], float)
+  return {name: pairs.mean(x, held['concept']) for name, x in each.items()} | captions.bleu(written, given)
+
+
+def same(one: str, other: str) -> bool:
+  """Whether two captions have the same words."""
+  return captions.plain(one) == captions.plain(other)
 
 
 def describe(reader: Reader, task: pairs.Pairs, held: pairs.Arrays) -> dict[str, list[str]]:
@@ -198,10 +200,7 @@ def describe(reader: Reader, task: pairs.Pairs, held: pairs.Arrays) -> dict[str,
 
 def run(c, args) -> None:
   began, fresh = time.time(), args.mode == 'train'
-  training.check(c.to_dict(), complete.get_config().to_dict(), 'configs/blip.py')
-  check_workdir(args.workdir, c.to_dict(), fresh=fresh)
-  runs.keep_compiled()
-  runs.keep_memory()
+  training.begin(c, args, complete.get_config(), 'configs/blip.py')
   task = pairs.prepare(c.data.name, c.data.dir, c.data.length)
   pre = build(c, task)
   first = {key: value[None] for key, value in task.encode(task.splits['train'][0]).items()}
@@ -224,7 +223,7 @@ def run(c, args) -> None:
   def validate() -> dict[str, float]:
     held = task.arrays('validation')
     scores = reader().contrast(held['text'], held['image'])
-    return {'accuracy': pairs.search(scores, np.arange(len(scores)), held['concept'])['R@5'][0]}
+    return {'accuracy': pairs.search(scores, np.eye(len(scores), dtype=bool), held['concept'])['R@5'][0]}
 
   def test() -> dict[str, dict[str, float]]:
     lines = {}
@@ -319,10 +318,7 @@ def gallery(name: str, part: Mapping) -> dict:
   rows = []
   for n in np.linspace(0, len(held['name']) - 1, SHOWN).astype(int):
     own = str(held['name'][n])
-    items = [
-      {'text': texts[n], 'score': system, 'right': captions.plain(texts[n]) == captions.plain(own)}
-      for system, texts in written.items()
-    ]
+    items = [{'text': texts[n], 'score': system, 'right': same(texts[n], own)} for system, texts in written.items()]
     rows.append({'query': {'image': held['image'][n], 'text': own}, 'found': items})
   return {'title': f'Captions of {name}', 'note': 'Beside each picture with its name: what was written.', 'rows': rows}
 

@@ -5,11 +5,11 @@ goes beside chance and a bag-of-words baseline, and writes a report with picture
 command goes on where an interrupted run stopped.
 """
 
+from experiments import EVAL_FLAGS as FLAGS
+from experiments import MODES
 from mmjax import cli
 
 CONFIG = 'configs/clip.py:twemoji'
-FLAGS = {'checkpoint': ('latest', 'mode eval: latest, or best on the validation split')}
-MODES = ('train', 'eval')
 
 if __name__ == '__main__':
   cli.check(config=CONFIG, modes=MODES, flags=FLAGS, doc=__doc__)  # a misspelt flag is said before the slow imports
@@ -27,13 +27,12 @@ from flax import linen as nn
 from configs import clip as complete
 from experiments import asking, pairs, telling, training
 from mmjax import augment, objectives
-from mmjax import run as runs
 from mmjax.data import tokens, twemoji
 from mmjax.encoders.image import to_float
 from mmjax.fusion.schedule import parse
 from mmjax.models.clip import CLIP, ImageTower, TextTower
 from mmjax.report import search
-from mmjax.workdir import check_workdir, open_workdir
+from mmjax.workdir import open_workdir
 
 HELD_OUT = {'new concepts': ('test',), 'new categories': ('unseen',), 'both': ('test', 'unseen')}  # -> splits
 SHOWN, NEAREST = 8, 10  # queries of a gallery, and what is shown for each
@@ -123,7 +122,7 @@ def measure(task: pairs.Pairs, score: Callable) -> dict[str, dict[str, pairs.Sco
   found = {}
   for name, splits in HELD_OUT.items():
     held = task.arrays(*splits)
-    table, right = score(held['text'], held['image']), np.arange(len(held['text']))
+    table, right = score(held['text'], held['image']), np.eye(len(held['text']), dtype=bool)
     found[f'{name}, text to image'] = pairs.search(table, right, held['concept'])
     found[f'{name}, image to text'] = pairs.search(table.T, right, held['concept'])
   unseen = task.arrays('unseen')
@@ -137,7 +136,9 @@ def measure(task: pairs.Pairs, score: Callable) -> dict[str, dict[str, pairs.Sco
 def validate(task: pairs.Pairs, score: Callable) -> dict[str, float]:
   """The search for images by text in the validation split; the best checkpoint is that of the highest R@5."""
   held = task.arrays('validation')
-  found = values(pairs.search(score(held['text'], held['image']), np.arange(len(held['text'])), held['concept']))
+  found = values(
+    pairs.search(score(held['text'], held['image']), np.eye(len(held['text']), dtype=bool), held['concept'])
+  )
   return {'accuracy': found['R@5']} | found
 
 
@@ -148,10 +149,7 @@ def values(found: Mapping[str, pairs.Score]) -> dict[str, float]:
 
 def run(c, args) -> None:
   began, fresh = time.time(), args.mode == 'train'
-  training.check(c.to_dict(), complete.get_config().to_dict(), 'configs/clip.py')
-  check_workdir(args.workdir, c.to_dict(), fresh=fresh)
-  runs.keep_compiled()
-  runs.keep_memory()
+  training.begin(c, args, complete.get_config(), 'configs/clip.py')
   task = pairs.prepare(c.data.name, c.data.dir, c.data.length)
   model, bag_model = build(c, task)
   first = {key: value[None] for key, value in task.encode(task.splits['train'][0]).items()}

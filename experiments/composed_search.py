@@ -6,17 +6,16 @@ it has not seen, also for products that no training picture shows, beside chance
 which products answer a wish is known, and writes a report with pictures.
 """
 
+from experiments import EVAL_FLAGS as FLAGS
+from experiments import MODES
 from mmjax import cli
 
 CONFIG = 'configs/composed_search.py:products'
-FLAGS = {'checkpoint': ('latest', 'mode eval: latest, or best on the validation split')}
-MODES = ('train', 'eval')
 
 if __name__ == '__main__':
   cli.check(config=CONFIG, modes=MODES, flags=FLAGS, doc=__doc__)  # a misspelt flag is said before the slow imports
 
 import functools
-import re
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -27,13 +26,11 @@ import numpy as np
 from configs import composed_search as complete
 from experiments import pairs, telling, training
 from mmjax import objectives
-from mmjax import run as runs
 from mmjax.data import products, tokens
 from mmjax.data.pipeline import load
-from mmjax.errors import UserError, nearest
 from mmjax.metrics import retrieval
-from mmjax.models.tirg import HOW, Composer
-from mmjax.workdir import check_workdir, open_workdir
+from mmjax.models.tirg import Composer
+from mmjax.workdir import open_workdir
 
 SETS = ('products',)
 TESTS = {'test': 'known products', 'unseen': 'products held out'}  # split -> what is wanted in it
@@ -85,28 +82,16 @@ def answers(held: Mapping, shop: Mapping) -> np.ndarray:
 
 def measure(scores: np.ndarray, held: Mapping, shop: Mapping) -> dict[str, pairs.Score]:
   """Recall with 95 % intervals, wishes for one product drawn together; 'attributes': how much of the first is right."""
-  places, product = (
-    retrieval.ranks(scores, answers(held, shop)),
-    np.unique(held['wanted'], axis=0, return_inverse=True)[1],
-  )
-  value = retrieval.summary(places, pairs.KS)
-  recall = lambda name: lambda drawn: retrieval.summary(drawn, pairs.KS)[name]
-  found = {name: (value[name], *retrieval.interval(recall(name), places, product)) for name in value}
+  product = np.unique(held['wanted'], axis=0, return_inverse=True)[1]
   right = (shop['wanted'][scores.argmax(1)] == held['wanted']).mean(1)
-  mean = lambda drawn: float(drawn.mean())
-  return found | {'attributes': (mean(right), *retrieval.interval(mean, right, product))}
+  return pairs.search(scores, answers(held, shop), product) | {'attributes': pairs.mean(right, product)}
 
 
 def run(c, args) -> None:
   began, fresh = time.time(), args.mode == 'train'
-  training.check(c.to_dict(), complete.get_config().to_dict(), 'configs/composed_search.py')
-  if c.data.name not in SETS:
-    raise UserError(f'data.name: found {c.data.name!r}, expected one of {SETS}{nearest(c.data.name, SETS)}')
-  if len(set(c.systems)) != len(c.systems) or not c.systems:
-    raise UserError(f'--config.systems: found {c.systems}, expected one or more, each once')
-  check_workdir(args.workdir, c.to_dict(), fresh=fresh)
-  runs.keep_compiled()
-  runs.keep_memory()
+  training.begin(c, args, complete.get_config(), 'configs/composed_search.py')
+  training.known_set(c.data.name, SETS)
+  below = training.folders(c.systems)
   tokenizer = words()
   split = {name: examples(name, c.data.dir, tokenizer) for name in products.SPLITS}
   stacked = {
@@ -139,8 +124,7 @@ def run(c, args) -> None:
       found[how] = {'scores': scores} | {name: measure(table, stacked[name], shop) for name, table in scores.items()}
       return {f'test, {TESTS[name]}': {key: value[0] for key, value in found[how][name].items()} for name in TESTS}
 
-    last = how == c.systems[-1]
-    folder = workdir if last else workdir / (how if how in HOW else re.sub(r'[^a-z0-9]+', '_', how).strip('_'))
+    folder = workdir / below[how]
     folder.mkdir(exist_ok=True)
     print(f'{name_of(how)}: {folder}')
     with training.Course(fit, folder, args) as course:

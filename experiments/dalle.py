@@ -6,11 +6,11 @@ pictures are drawn from texts, and how many show all that their text says is pri
 with a report that shows them.
 """
 
+from experiments import EVAL_FLAGS as FLAGS
+from experiments import MODES
 from mmjax import cli
 
 CONFIG = 'configs/dalle.py:scenes'
-FLAGS = {'checkpoint': ('latest', 'mode eval: latest, or best on the validation split')}
-MODES = ('train', 'eval')
 
 if __name__ == '__main__':
   cli.check(config=CONFIG, modes=MODES, flags=FLAGS, doc=__doc__)  # a misspelt flag is said before the slow imports
@@ -31,13 +31,12 @@ from configs import dalle as complete
 from experiments import painting, telling, training
 from experiments.clip import forward as forward_clip
 from mmjax import generate, objectives
-from mmjax import run as runs
 from mmjax.data import tokens
 from mmjax.data.scenes import LENGTH, SIDE
 from mmjax.models.clip import CLIP, ImageTower, TextTower
 from mmjax.models.dalle import DALLE, painter
 from mmjax.models.dvae import DVAE
-from mmjax.workdir import check_workdir, open_workdir
+from mmjax.workdir import open_workdir
 
 
 def forward_dvae(model: DVAE, first: float, lowest: float, steps: int):
@@ -172,10 +171,7 @@ def first_variables(model: nn.Module, seed: int, *given: Any) -> dict:
 
 def run(c, args) -> None:
   began, fresh = time.time(), args.mode == 'train'
-  training.check(c.to_dict(), complete.get_config().to_dict(), 'configs/dalle.py')
-  check_workdir(args.workdir, c.to_dict(), fresh=fresh)
-  runs.keep_compiled()
-  runs.keep_memory()
+  training.begin(c, args, complete.get_config(), 'configs/dalle.py')
   task = painting.prepare(c.data.name, c.data.dir)
   workdir = open_workdir(args.workdir, c.to_dict(), fresh=fresh)
   stages, source, same = Pipeline(c, task, workdir, args), task.examples('train'), dict

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from experiments import pairs
-from mmjax.metrics import retrieval
 
 ORDERS = 5  # random ones, of which the mean is taken
 
@@ -38,13 +37,13 @@ def table(score: Callable, image: np.ndarray, maps: Mapping[str, np.ndarray], bl
   count, cells = next(iter(maps.values())).shape
   orders = {name: [np.argsort(-values, 1, kind='stable')] for name, values in maps.items()}
   orders['random order'] = [np.argsort(rng.random((count, cells)), 1) for _ in range(ORDERS)]
-  rows, mean = [], lambda drawn: float(drawn.mean())
+  rows = []
   for name, several in orders.items():
     found = {
       column: np.mean([area(score, image, order, blank, inserted) for order in several], 0)
       for column, inserted in (('deletion', False), ('insertion', True))
     }
-    cellular = {key: pairs.shown('', mean(value), *retrieval.interval(mean, value)) for key, value in found.items()}
+    cellular = {key: pairs.shown('', *pairs.mean(value)) for key, value in found.items()}
     rows.append({'system': name, **cellular} | ({} if name == 'random order' else {'ours': True}))
   return {
     'title': 'Do the maps mean anything?',

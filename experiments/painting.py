@@ -16,12 +16,11 @@ from flax import linen as nn
 from tokenizers import Tokenizer
 
 from experiments import pairs
+from experiments.training import known_set
 from mmjax import objectives
 from mmjax.data import scenes, tokens
 from mmjax.data.pipeline import Source, load
 from mmjax.encoders.image import ConvGrid
-from mmjax.errors import UserError, nearest
-from mmjax.metrics import retrieval
 from mmjax.metrics.images import psnr
 
 SETS = ('scenes',)
@@ -55,8 +54,7 @@ class Task:
 
 def prepare(name: str, folder: str) -> Task:
   """The data set of that name. Raises UserError for an unknown one."""
-  if name not in SETS:
-    raise UserError(f'data.name: found {name!r}, expected one of {SETS}{nearest(name, SETS)}')
+  known_set(name, SETS)
   splits = {split: load(scenes.Scenes, split, folder or None) for split in scenes.SPLITS}
   return Task(splits, tokens.build(example['text'].decode() for example in splits['train']))
 
@@ -133,11 +131,8 @@ def judge(stages: Any, task: Task, texts: int, candidates: int, seed: int) -> di
     rows[f'the best of {candidates} by CLIP, {what}'] = scores(best, said, classify)
     if split == 'test':
       rows['real pictures'] = scores(real, said, classify)
-      near = psnr(real, again)
-      mean = lambda drawn: float(drawn.mean())
-      rows['real pictures through the codes'] = scores(again, said, classify) | {
-        'PSNR': (mean(near), *retrieval.interval(mean, near))
-      }
+      near = {'PSNR': pairs.mean(psnr(real, again))}
+      rows['real pictures through the codes'] = scores(again, said, classify) | near
       rows['real pictures of other texts (chance)'] = scores(np.roll(real, 1, 0), said, classify)
     right = np.array([[(scenes.read(one) == wanted).all() for one in row] for row, wanted in zip(drawn, said)])
     sentences = [example['text'].decode() for example, _ in zip(task.splits[split], held)]
@@ -149,10 +144,10 @@ def scores(image: np.ndarray, said: np.ndarray, classify: Callable, each: int = 
   """How often pictures uint8 [M,h,w,3] show what is said, int [M,2,2]: by the program, whole and by attribute, and by
   the classifier; `each` pictures in a row are of one text and drawn together for the 95 % intervals."""
   seen = np.stack([scenes.read(one) for one in image]) == said
-  texts, mean = np.arange(len(image)) // each, lambda drawn: float(drawn.mean())
+  texts = np.arange(len(image)) // each
   whole = {WHOLE: seen.all((1, 2)).astype(float), JUDGED: (classify(image) == said).all((1, 2)).astype(float)}
-  found = {name: (mean(right), *retrieval.interval(mean, right, texts)) for name, right in whole.items()}
-  return found | {name: (mean(seen[:, n // 2, n % 2]),) for n, name in enumerate(scenes.NAMES)}
+  found = {name: pairs.mean(right, texts) for name, right in whole.items()}
+  return found | {name: (float(seen[:, n // 2, n % 2].mean()),) for n, name in enumerate(scenes.NAMES)}
 
 
 def headlines(found: Mapping) -> list[tuple[str, str]]:

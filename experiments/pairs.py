@@ -10,9 +10,9 @@ from collections.abc import Mapping
 import numpy as np
 from tokenizers import Tokenizer
 
+from experiments.training import known_set
 from mmjax.data import encode, tokens, twemoji
 from mmjax.data.pipeline import Source, load
-from mmjax.errors import UserError, nearest
 from mmjax.metrics import retrieval
 
 Arrays = dict[str, np.ndarray]
@@ -58,8 +58,7 @@ class Pairs:
 
 def prepare(name: str, folder: str, length: int) -> Pairs:
   """The data set of that name. The words are those of the training texts. Raises UserError for an unknown one."""
-  if name not in SETS:
-    raise UserError(f'data.name: found {name!r}, expected one of {SETS}{nearest(name, SETS)}')
+  known_set(name, SETS)
   splits = {split: load(twemoji.Twemoji, split, folder or None) for split in twemoji.SPLITS}
   tokenizer = tokens.build(text for example in splits['train'] for text in encode.texts_of(example))
   return Pairs(splits, tokenizer, length, tuple(twemoji.HELD_OUT.values()))
@@ -68,12 +67,17 @@ def prepare(name: str, folder: str, length: int) -> Pairs:
 Score = tuple[float, float, float]  # a value, and its 95 % interval
 
 
+def mean(values: np.ndarray, groups: np.ndarray | None = None) -> Score:
+  """The mean of values [Q]; intervals draw whole groups [Q], where there are some."""
+  return float(values.mean()), *retrieval.interval(lambda drawn: float(drawn.mean()), values, groups)
+
+
 def search(scores: np.ndarray, right: np.ndarray, concept: np.ndarray) -> dict[str, Score]:
-  """How well queries find what is theirs: 'R@1' ... and 'median rank' of scores [Q,N], where right [Q] is each's place.
+  """How well queries find what is theirs: 'R@1' ... and 'median rank' of scores [Q,N]; right [Q,N] bool.
 
   Intervals draw whole concepts [Q], as pictures of one are not independent.
   """
-  places = retrieval.ranks(scores, np.arange(scores.shape[1]) == right[:, None])
+  places = retrieval.ranks(scores, right)
   value = retrieval.summary(places, KS)
   measure = lambda name: lambda drawn: retrieval.summary(drawn, KS)[name]
   return {name: (value[name], *retrieval.interval(measure(name), places, concept)) for name in value}
@@ -81,8 +85,7 @@ def search(scores: np.ndarray, right: np.ndarray, concept: np.ndarray) -> dict[s
 
 def accuracy(scores: np.ndarray, label: np.ndarray, concept: np.ndarray) -> Score:
   """How often the highest of scores [Q, labels] is label [Q]; intervals as in `search`."""
-  right = (scores.argmax(1) == label).astype(float)
-  return float(right.mean()), *retrieval.interval(lambda drawn: float(drawn.mean()), right, concept)
+  return mean((scores.argmax(1) == label).astype(float), concept)
 
 
 def chance(among: int) -> dict[str, float]:

@@ -6,17 +6,16 @@ each. Prints accuracy by what decides a post, with intervals, also on pictures t
 report with pictures.
 """
 
+from experiments import EVAL_FLAGS as FLAGS
+from experiments import MODES
 from mmjax import cli
 
 CONFIG = 'configs/sentiment.py:posts'
-FLAGS = {'checkpoint': ('latest', 'mode eval: latest, or best on the validation split')}
-MODES = ('train', 'eval')
 
 if __name__ == '__main__':
   cli.check(config=CONFIG, modes=MODES, flags=FLAGS, doc=__doc__)  # a misspelt flag is said before the slow imports
 
 import functools
-import re
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -29,16 +28,14 @@ from flax import linen as nn
 from configs import sentiment as complete
 from experiments import pairs, telling, training
 from mmjax import augment, objectives
-from mmjax import run as runs
 from mmjax.data import posts, tokens
 from mmjax.data.pipeline import load
 from mmjax.encoders.image import ConvGrid
-from mmjax.errors import UserError, nearest
+from mmjax.errors import UserError
 from mmjax.fusion.layers import FusionStack
 from mmjax.fusion.schedule import parse
 from mmjax.layers.embed import Embed
-from mmjax.metrics import retrieval
-from mmjax.workdir import check_workdir, open_workdir
+from mmjax.workdir import open_workdir
 
 SETS = ('posts',)
 TESTS = {'test': 'known pictures', 'test_new': 'new pictures'}
@@ -142,21 +139,15 @@ def measure(likely: np.ndarray, held: Mapping) -> dict[str, pairs.Score]:
   """Accuracy of probabilities [M,2], of all and of each kind of post, with 95 % intervals over pictures."""
   right = (likely.argmax(1) == held['answer']).astype(float)
   picture = np.unique(held['image'].reshape(len(right), -1), axis=0, return_inverse=True)[1]
-  mean = lambda drawn: float(drawn.mean())
   parts = {'all': np.ones(len(right), bool)} | {name: held['question_type'][:, n] for n, name in enumerate(posts.KINDS)}
-  return {name: (mean(right[of]), *retrieval.interval(mean, right[of], picture[of])) for name, of in parts.items()}
+  return {name: pairs.mean(right[of], picture[of]) for name, of in parts.items()}
 
 
 def run(c, args) -> None:
   began, fresh = time.time(), args.mode == 'train'
-  training.check(c.to_dict(), complete.get_config().to_dict(), 'configs/sentiment.py')
-  if c.data.name not in SETS:
-    raise UserError(f'data.name: found {c.data.name!r}, expected one of {SETS}{nearest(c.data.name, SETS)}')
-  if len(set(c.systems)) != len(c.systems) or not c.systems:
-    raise UserError(f'--config.systems: found {c.systems}, expected one or more, each once')
-  check_workdir(args.workdir, c.to_dict(), fresh=fresh)
-  runs.keep_compiled()
-  runs.keep_memory()
+  training.begin(c, args, complete.get_config(), 'configs/sentiment.py')
+  training.known_set(c.data.name, SETS)
+  below = training.folders(c.systems)
   tokenizer = tokens.build(part.format(topic) for tone in posts.TEMPLATES for part in tone for topic in posts.TOPICS)
   split = {name: examples(name, c.data.dir, tokenizer) for name in posts.SPLITS}
   held = {name: {key: np.stack([e[key] for e in split[name]]) for key in split[name][0]} for name in TESTS}
@@ -186,8 +177,7 @@ def run(c, args) -> None:
       found[system] = {'likely': likely} | {name: measure(likely[name], held[name]) for name in TESTS}
       return {name: {kind: value[0] for kind, value in found[system][name].items()} for name in TESTS}
 
-    last = system == c.systems[-1]
-    folder = workdir if last else workdir / (re.sub(r'[^a-z0-9]+', '_', system).strip('_'))
+    folder = workdir / below[system]
     folder.mkdir(exist_ok=True)
     print(f'{name_of(system)}: {folder}')
     validate = functools.partial(fit.evaluate, split['validation'])

@@ -18,10 +18,10 @@ from mmjax import cli, optim, train
 from mmjax import run as runs
 from mmjax.checkpoint import Checkpoints, sha256
 from mmjax.data.pipeline import Encode, Examples, eval_batches, prefetch, train_batches
-from mmjax.errors import UserError
+from mmjax.errors import UserError, nearest
 from mmjax.logging import Logger, device_line, parameter_table
 from mmjax.objectives import Metrics
-from mmjax.workdir import flatten
+from mmjax.workdir import check_workdir, flatten
 
 Scores = Mapping[str, float]
 Results = Mapping[str, Scores]
@@ -64,6 +64,31 @@ def check(config: Mapping, complete: Mapping, file: str, free: Sequence[str] = (
       raise UserError(f'--config.{key}: found {value}, expected at most {AT_MOST[key]}')
     if SHARES.fullmatch(key) and not 0 <= value < 1:
       raise UserError(f'--config.{key}: found {value}, expected 0 to below 1')
+
+
+def begin(c: Any, args: Any, complete: Any, file: str) -> None:
+  """What comes first: `check`, whether the folder may be used, and where programs and memory are kept."""
+  check(c.to_dict(), complete.to_dict(), file)
+  check_workdir(args.workdir, c.to_dict(), fresh=args.mode == 'train')
+  runs.keep_compiled()
+  runs.keep_memory()
+
+
+def known_set(name: str, sets: Sequence[str]) -> None:
+  """Raises UserError for a data set that is not one of these."""
+  if name not in sets:
+    raise UserError(f'data.name: found {name!r}, expected one of {sets}{nearest(name, sets)}')
+
+
+def folders(systems: Sequence[str]) -> dict[str, str]:
+  """Where each of several systems is trained: the last one, which the report shows, in the workdir, others below it.
+
+  Raises UserError for none of them, and for one that stands twice.
+  """
+  if len(set(systems)) != len(systems) or not systems:
+    raise UserError(f'--config.systems: found {systems}, expected one or more, each once')
+  below = {system: re.sub(r'[^a-z0-9]+', '_', system).strip('_') for system in systems}
+  return below | {systems[-1]: ''}
 
 
 def stage(c: Any, group: Mapping) -> ml_collections.ConfigDict:

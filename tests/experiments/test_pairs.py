@@ -32,7 +32,7 @@ def test_an_unknown_set_is_refused():
 def test_a_search_by_hand():
   """Four queries in three concepts: found first, second, third and last."""
   scores = np.array([[4, 3, 2, 1], [4, 3, 2, 1], [4, 3, 2, 1], [4, 3, 2, 1]], float)
-  found = pairs.search(scores, np.arange(4), np.array([0, 0, 1, 2]))
+  found = pairs.search(scores, np.eye(4, dtype=bool), np.array([0, 0, 1, 2]))
   assert found['R@1'][0] == 0.25 and found['R@5'][0] == 1 and found['median rank'][0] == 2.5
   assert found['R@1'][1:] == (0, 0.5)  # never more than both of the first concept's, of which one is found
   assert found['R@5'][1:] == (1, 1)
