@@ -7,7 +7,7 @@
 FOLDER is the `model` of a finished run of experiments.clip or experiments.blip, a published checkpoint of CLIP or BLIP,
 or one that `python -m mmjax.convert import` has made. Beside the picture, FILE.ask.png shows where the model looked:
 raw attention of the last layer, and what the answer rests on, attention weighed by its gradient through all layers
-(Chefer et al. 2021, arXiv:2103.15679).
+(Chefer et al. 2021, arXiv:2103.15679); of convolutions, Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391).
 """
 
 import argparse
@@ -48,7 +48,7 @@ def run() -> None:
   best = answer.said[0][0]
   out = args.out or args.image.with_name(f'{args.image.name}.ask.png')
   asking.draw(out, asked, answer, f'{args.question}: {best}' if args.question else best)
-  where = 'heat map' if answer.relevance is not None else 'picture, without a map: a ResNet has no attention to show'
+  where = 'heat map' if answer.maps else 'picture, without a map: its network sees it as one cell'
   print(f'{where}: {out}')
 
 

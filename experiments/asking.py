@@ -26,6 +26,7 @@ from mmjax.errors import UserError
 from mmjax.fusion import maps, relevance
 from mmjax.fusion.layers import MAPS
 from mmjax.models.blip import writer
+from mmjax.models.lit import PictureTower
 from mmjax.workdir import replacing
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # of pixels in 0..1: preprocessing of CLIP and of BLIP
@@ -96,12 +97,12 @@ def tokenizer_of(folder: Path) -> Tokenizer:
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-  """What was said, most likely first, with its probability (None: not one of several); and two maps [y,x] of what the
-  first of it comes from: raw attention of the last layer, and relevance. None where a model has no such attention."""
+  """What was said, most likely first, with its probability (None: not one of several); and maps [y,x] of what the first
+  of it comes from: raw attention of the last layer and relevance, or, of convolutions, Grad-CAM; none of a grid of one
+  cell."""
 
   said: Sequence[tuple[str, float | None]]
-  attention: np.ndarray | None
-  relevance: np.ndarray | None
+  maps: Mapping[str, np.ndarray]
 
 
 Chain = list[tuple[str, str, dict[str, int], tuple[str, str]]]  # of a stack: place of its maps, schedule, lengths, edge
@@ -159,16 +160,16 @@ class Asked:
     if twice:
       raise UserError(f'--labels: found {twice[0]!r} twice, expected each once')
     texts = [self.reading.prompt.format(label) for label in labels]
-    patches, image = self._image_stack()
     if self.kind == 'CLIP':
-      ids, _ = self.ids(texts)
+      ids, mask = self.ids(texts)
 
       def scores(m, image):
-        out = m(ids, image, train=False)
+        out = m(ids, image, mask, train=False)
         return out['scale'] * out['text'] @ out['image'][0]
 
-      chain: Chain = [image]
+      chain: Chain = [] if self._convolves() else [self._image_stack()[1]]
     else:
+      patches, image = self._image_stack()
       ids, mask = self.ids(texts, self.reading.first[0])
 
       def scores(m, image):
@@ -183,7 +184,7 @@ class Asked:
     said = [(labels[n], float(likely[n])) for n in order]
     best = int(order[0])
     first = lambda out: jax.nn.log_softmax(out)[best][None]
-    return Answer(said, *self._maps(scores, first, chain, row=0 if self.kind == 'CLIP' else best))
+    return Answer(said, self._maps(scores, first, chain, row=0 if self.kind == 'CLIP' else best))
 
   def write(self, question: str) -> Answer:
     """A caption, or the answer to a question, by beam search."""
@@ -217,27 +218,31 @@ class Asked:
     chain: Chain = [('decoder/encoder', model.decoder.schedule, reads, ('t', 'v'))]
     if question:
       chain.append(('encoder/encoder', model.encoder.schedule, {'t': asked.shape[1], 'v': patches}, ('t', 'v')))
-    return Answer([(text, None)], *self._maps(scores, number, [*chain, image], row=0))
+    return Answer([(text, None)], self._maps(scores, number, [*chain, image], row=0))
 
   def _apply(self, method: Callable, more: Mapping | None = None) -> tuple[Any, Mapping]:
     given = {**self.variables, **(more or {})}
     return self.model.apply(given, self.image, method=method, mutable=[MAPS])
+
+  def _convolves(self) -> bool:
+    return isinstance(self.model.image, PictureTower) or bool(getattr(self.model.image, 'blocks', ()))
 
   def _image_stack(self) -> tuple[int, tuple]:
     tower: Any = self.model.image
     patches = 1 + (tower.image // tower.patch) ** 2
     return patches, ('image/encoder', tower.schedule, {'v': patches}, ('v', 'v'))
 
-  def _maps(self, method: Callable, number: Callable, chain: Chain, row: int) -> tuple[Any, Any]:
-    """(attention, relevance) [y,x]; row: of the texts. (None, None) of convolutions, which attend to nothing."""
-    if getattr(self.model.image, 'blocks', ()):
-      return None, None
+  def _maps(self, method: Callable, number: Callable, chain: Chain, row: int) -> dict[str, np.ndarray]:
+    """Those of an `Answer`; row: of the texts. An empty chain: of convolutions."""
     call = jax.jit(lambda: relevance.maps_and_gradients(functools.partial(self._apply, method), number))
     _, found, gradients = call()
+    if not chain:
+      cam = relevance.grad_cam(found['image']['grid'], gradients['image']['grid'])[0]
+      return {'Grad-CAM, last grid': np.asarray(cam)} if cam.size > 1 else {}
     both = traced(found, gradients, chain)
     side = round(both[0].shape[1] ** 0.5)
-    attention, relevant = (np.asarray(part[row if len(part) > 1 else 0]).reshape(side, side) for part in both)
-    return attention, relevant
+    square = (np.asarray(part[row if len(part) > 1 else 0]).reshape(side, side) for part in both)
+    return dict(zip(('attention, last layer', 'relevance, all layers'), square, strict=True))
 
 
 def traced(found: Mapping, gradients: Mapping, chain: Chain) -> tuple[jax.Array, jax.Array]:
@@ -264,9 +269,8 @@ def _alike(vector: jax.Array, rows: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def draw(file: Path, asked: Asked, answer: Answer, title: str) -> None:
-  """Writes the picture, and the two maps laid over it, as a PNG in one move."""
-  both = [('attention, last layer', answer.attention), ('relevance, all layers', answer.relevance)]
-  shown = [('as the model sees it', None), *((name, found) for name, found in both if found is not None)]
+  """Writes the picture, and its maps laid over it, as a PNG in one move."""
+  shown = [('as the model sees it', None), *answer.maps.items()]
   figure = Figure(figsize=(3.6 * len(shown), 4.2), layout='constrained')
   FigureCanvasAgg(figure)
   figure.suptitle(title, fontsize=12)

@@ -25,12 +25,13 @@ import numpy as np
 from flax import linen as nn
 
 from configs import clip as complete
-from experiments import asking, pairs, telling, training
-from mmjax import augment, objectives
+from experiments import asking, frozen, pairs, telling, training
+from mmjax import objectives
 from mmjax.data import tokens, twemoji
-from mmjax.encoders.image import to_float
+from mmjax.encoders import efficientnet
 from mmjax.fusion.schedule import parse
 from mmjax.models.clip import CLIP, ImageTower, TextTower
+from mmjax.models.lit import Known
 from mmjax.report import search
 from mmjax.workdir import open_workdir
 
@@ -41,8 +42,11 @@ OURS: dict[str, dict] = {SYSTEM: {'ours': True}, BASELINE: {}}
 SOURCES = {SYSTEM: 'this run', BASELINE: 'this run; arXiv:2103.00020, figure 2'}
 
 
-def build(c, task: pairs.Pairs) -> tuple[CLIP, ImageTower]:
+def build(c, task: pairs.Pairs) -> tuple[CLIP, nn.Module]:
   """CLIP, and the baseline: an image tower like its own, which scores all words."""
+  if isinstance(task, frozen.FrozenPairs):
+    known = functools.partial(Known, dropout=c.frozen.dropout)
+    return CLIP(known(c.model.out), known(c.model.out)), known(task.vocab)
   image = functools.partial(ImageTower, image=twemoji.SIDE, **c.model.image)
   text = TextTower(
     vocab=task.vocab,
@@ -54,21 +58,20 @@ def build(c, task: pairs.Pairs) -> tuple[CLIP, ImageTower]:
   return CLIP(text, image(out=c.model.out)), image(out=task.vocab)
 
 
-def forward(model: nn.Module):
+def forward(model: nn.Module, given: Callable = pairs.given):
   """What `train.train_step` runs: CLIP on a batch of pairs."""
 
   def run(variables, batch, *, train, key):
-    given = batch['text'], to_float(batch['image']), batch['text'] > 0
-    return applied(model, variables, given, train, key)
+    return applied(model, variables, given(batch), train, key)
 
   return run
 
 
-def forward_bag(model: nn.Module):
+def forward_bag(model: nn.Module, given: Callable = pairs.given):
   """The same of the baseline, on the images alone."""
 
   def run(variables, batch, *, train, key):
-    (_, bag), kept = applied(model, variables, (to_float(batch['image']),), train, key)
+    (_, bag), kept = applied(model, variables, given(batch)[1:2], train, key)
     return {'bag': bag}, kept
 
   return run
@@ -89,24 +92,25 @@ def fit_of(c, model: nn.Module, forward: Callable, objective: Callable, task: pa
     jax.jit(functools.partial(model.init, train=False))(jax.random.key(c.seed), *given),
     forward=forward,
     objective=objective,
-    augment=functools.partial(augment.pairs, **c.augment),
+    augment=functools.partial(task.drawn, **c.augment),
     source=task.splits['train'],
     encode=task.encode,
   )
 
 
-def scores_of_clip(model: CLIP, variables: Mapping, text: np.ndarray, image: np.ndarray) -> np.ndarray:
-  """The cosine of each text [Q,L] with each image [N,h,w,3]: [Q,N]."""
-  out = _apply(model, variables, text, to_float(jnp.asarray(image)), text > 0)
+def scores_of_clip(model: CLIP, variables: Mapping, task: pairs.Pairs, held: pairs.Arrays) -> np.ndarray:
+  """The cosine of each of Q texts with each of N images: [Q,N]."""
+  out = _apply(model, variables, *task.given(held))
   return np.asarray(out['text'] @ out['image'].T)
 
 
-def scores_of_bag(model: ImageTower, variables: Mapping, often: np.ndarray, text: np.ndarray, image: np.ndarray):
+def scores_of_bag(model: nn.Module, variables: Mapping, often: np.ndarray, task: pairs.Pairs, held: pairs.Arrays):
   """How much likelier a text's words become by seeing the image: mean of log p(word | image) / p(word), [Q,N].
 
   often [V]: how often each word stands in the training texts.
   """
-  gain = jax.nn.log_softmax(_apply(model, variables, to_float(jnp.asarray(image)))[1]) - jnp.log(often / often.sum())
+  text, image = held['text'], task.given(held)[1]
+  gain = jax.nn.log_softmax(_apply(model, variables, image)[1]) - jnp.log(often / often.sum())
   word = (text >= len(tokens.SPECIAL)) * 1.0
   bag = jnp.zeros((len(text), len(often))).at[np.arange(len(text))[:, None], text].add(word)
   return np.asarray(bag @ gain.T / np.maximum(word.sum(1, keepdims=True), 1))
@@ -118,17 +122,16 @@ def _apply(model, variables, *given):
 
 
 def measure(task: pairs.Pairs, score: Callable) -> dict[str, dict[str, pairs.Score]]:
-  """{what was tried: its scores} of score(text, image), on pictures of concepts that were not learnt from."""
+  """{what was tried: its scores} of score(texts with images), on pictures of concepts that were not learnt from."""
   found = {}
   for name, splits in HELD_OUT.items():
     held = task.arrays(*splits)
-    table, right = score(held['text'], held['image']), np.eye(len(held['text']), dtype=bool)
+    table, right = score(held), np.eye(len(held['text']), dtype=bool)
     found[f'{name}, text to image'] = pairs.search(table, right, held['concept'])
     found[f'{name}, image to text'] = pairs.search(table.T, right, held['concept'])
   unseen = task.arrays('unseen')
   known = unseen['label'] >= 0
-  labels = np.stack([task.say(label) for label in task.labels])
-  table = score(labels, unseen['image']).T[known]
+  table = score(unseen | task.said(task.labels)).T[known]
   found['zero-shot'] = {'accuracy': pairs.accuracy(table, unseen['label'][known], unseen['concept'][known])}
   return found
 
@@ -136,9 +139,7 @@ def measure(task: pairs.Pairs, score: Callable) -> dict[str, dict[str, pairs.Sco
 def validate(task: pairs.Pairs, score: Callable) -> dict[str, float]:
   """The search for images by text in the validation split; the best checkpoint is that of the highest R@5."""
   held = task.arrays('validation')
-  found = values(
-    pairs.search(score(held['text'], held['image']), np.eye(len(held['text']), dtype=bool), held['concept'])
-  )
+  found = values(pairs.search(score(held), np.eye(len(held['text']), dtype=bool), held['concept']))
   return {'accuracy': found['R@5']} | found
 
 
@@ -151,15 +152,17 @@ def run(c, args) -> None:
   began, fresh = time.time(), args.mode == 'train'
   training.begin(c, args, complete.get_config(), 'configs/clip.py')
   task = pairs.prepare(c.data.name, c.data.dir, c.data.length)
+  if c.frozen.text:
+    task = frozen.prepare(task, frozen.towers(c.frozen.text, c.frozen.image, c.frozen.side), c.data.name)
   model, bag_model = build(c, task)
-  first = {key: value[None] for key, value in task.encode(task.splits['train'][0]).items()}
-  text, image = first['text'], to_float(jnp.asarray(first['image']))
-  fit = fit_of(c, model, forward(model), objectives.contrastive, task, text, image, text > 0)
-  bag = fit_of(training.stage(c, c.bag), bag_model, forward_bag(bag_model), objectives.words_of_image, task, image)
+  first = task.given({key: value[None] for key, value in task.encode(task.splits['train'][0]).items()})
+  fit = fit_of(c, model, forward(model, task.given), objectives.contrastive, task, *first)
+  stage, bag_forward = training.stage(c, c.bag), forward_bag(bag_model, task.given)
+  bag = fit_of(stage, bag_model, bag_forward, objectives.words_of_image, task, first[1])
   often = 1 + np.bincount(task.arrays('train')['text'].ravel(), minlength=task.vocab)
   score = {
-    SYSTEM: lambda *given: scores_of_clip(model, fit.state.variables, *given),
-    BASELINE: lambda *given: scores_of_bag(bag_model, bag.state.variables, often, *given),
+    SYSTEM: lambda held: scores_of_clip(model, fit.state.variables, task, held),
+    BASELINE: lambda held: scores_of_bag(bag_model, bag.state.variables, often, task, held),
   }
   workdir = open_workdir(args.workdir, c.to_dict(), fresh=fresh)
   (workdir / 'bag_of_words').mkdir(exist_ok=True)
@@ -204,12 +207,15 @@ def finish(c, task: pairs.Pairs, model, found, score: Callable, fit: training.Fi
     params=fit.state.params,
     began=began,
   )
-  file = workdir / 'search.html'
-  search_page(c, task, model, fit.state.variables, file)
-  print(f'a page to search in: {file}')
-  asking.keep(
-    workdir / 'model', model, fit.state.variables, task.tokenizer, asking.Reading(twemoji.SIDE, length=task.length)
-  )
+  folder, reading = workdir / 'model', asking.Reading(twemoji.SIDE, length=task.length)
+  if isinstance(task, frozen.FrozenPairs):
+    reading = asking.Reading(efficientnet.SIDE, length=frozen.LONGEST)
+    asking.keep(folder, *task.towers.clip(fit.state.params, c.model.out), task.towers.tokenizer, reading)
+  else:
+    file = workdir / 'search.html'
+    search_page(c, task, model, fit.state.variables, file)
+    print(f'a page to search in: {file}')
+    asking.keep(folder, model, fit.state.variables, task.tokenizer, reading)
   print(f'for experiments.ask: --weights={workdir / "model"}')
 
 
@@ -257,7 +263,7 @@ def zero_shot_table(task: pairs.Pairs, found: Mapping) -> dict:
 def galleries(task: pairs.Pairs, score: Callable) -> list[dict]:
   """Both ways, for queries spread over what is held out."""
   held = task.arrays('test', 'unseen')
-  table = score(held['text'], held['image'])
+  table = score(held)
   queries = np.linspace(0, len(table) - 1, SHOWN).astype(int)
   picture = lambda n: {'image': held['image'][n], 'text': str(held['name'][n])}
   text = lambda n: {'text': str(held['words'][n])}
@@ -282,7 +288,7 @@ def galleries(task: pairs.Pairs, score: Callable) -> list[dict]:
 def search_page(c, task: pairs.Pairs, model: CLIP, variables: Mapping, file) -> None:
   """A page to type in, over all pictures."""
   every = task.arrays(*task.splits)
-  vectors = _apply(model, variables, every['text'], to_float(jnp.asarray(every['image'])), every['text'] > 0)['image']
+  vectors = _apply(model, variables, *task.given(every))['image']
   tower = variables['params']['text']
   search.write(
     file,

@@ -5,15 +5,21 @@ M pairs, Q queries, N candidates, L words.
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from tokenizers import Tokenizer
 
 from experiments.training import known_set
+from mmjax import augment
 from mmjax.data import encode, tokens, twemoji
 from mmjax.data.pipeline import Source, load
+from mmjax.encoders.image import to_float
 from mmjax.metrics import retrieval
+from mmjax.objectives import Batch
 
 Arrays = dict[str, np.ndarray]
 SETS = ('twemoji',)
@@ -40,20 +46,35 @@ class Pairs:
   def encode(self) -> encode.Encoder:
     return encode.pairs(self.tokenizer, self.length)
 
-  def say(self, text: str) -> np.ndarray:
-    """One text as ids [L]; what is too long is cut."""
-    return encode.said(self.tokenizer, [text], self.length)[0]
+  kept: ClassVar[tuple[str, ...]] = ('image', 'text')  # of what `encode` gives, in `arrays`
+
+  def said(self, texts: Sequence[str]) -> Arrays:
+    """Texts as `arrays` has them: 'text' ids [Q,L]; what is too long is cut."""
+    return {'text': np.stack([encode.said(self.tokenizer, [text], self.length)[0] for text in texts])}
+
+  def given(self, batch: Mapping) -> tuple:
+    """What its CLIP is called with."""
+    return given(batch)
+
+  def drawn(self, batch: Batch, key: jax.Array, **how: Any) -> Batch:
+    """A batch as it is learnt from once."""
+    return augment.pairs(batch, key, **how)
 
   def arrays(self, *splits: str) -> Arrays:
     """All of some splits: 'image' uint8 [M,h,w,3], 'text' [M,L], 'concept' and 'label' [M], 'name' and 'words' str."""
     examples = [example for split in splits for example in self.splits[split]]
     rows = [
-      {key: self.encode(example)[key] for key in ('image', 'text')}
+      {key: self.encode(example)[key] for key in self.kept}
       | {key: example[key] for key in ('concept', 'label')}
       | {'name': encode.texts_of(example)[0], 'words': ', '.join(encode.texts_of(example))}
       for example in examples
     ]
     return {key: np.stack([row[key] for row in rows]) for key in rows[0]}
+
+
+def given(batch: Mapping) -> tuple:
+  """What a CLIP of pictures and words is called with: (text, image, mask)."""
+  return batch['text'], to_float(jnp.asarray(batch['image'])), batch['text'] > 0
 
 
 def prepare(name: str, folder: str, length: int) -> Pairs:

@@ -34,11 +34,14 @@ AT_LEAST = {  # low -> the numbers that are not below it
   'model.out bag.steps contrast.warmup contrast.queue rerank beams dvae.codes dvae.entry dvae.layers dvae.width '
   'dvae.steps classifier.steps clip.steps clip.out clip.width clip.layers clip.patch sample.texts sample.candidates '
   'model.depth model.head_size',
+  32: 'frozen.side',
   3: 'data.length data.caption',  # a word between the two that frame a text
 }
 AT_MOST = {'seed': 2**32 - 2, 'augment.tint': 1, 'augment.keep': 1}  # the last seed but one: one more is a seed too
 SIZES = re.compile(r'model\.(\w+\.)?(width|heads|mlp|patch)')  # at least 1
-SHARES = re.compile(r'model\.(\w+\.)?(attention_)?dropout|optim\.b2|contrast\.(momentum|soft)')  # from 0 to below 1
+SHARES = re.compile(
+  r'model\.(\w+\.)?(attention_)?dropout|optim\.b2|frozen\.dropout|contrast\.(momentum|soft)'
+)  # from 0 to below 1
 
 
 def check(config: Mapping, complete: Mapping, file: str, free: Sequence[str] = ()) -> None:

@@ -25,9 +25,14 @@ class Clock(Protocol):
   def skip(self, seconds: float) -> None: ...
 
 
+def cache(name: str) -> Path:
+  """The folder of that name for what can be made again at any time."""
+  return Path.home() / '.cache' / 'mmjax' / name
+
+
 def keep_compiled() -> None:
   """Keeps compiled programs on disk, for a fast next start: $JAX_COMPILATION_CACHE_DIR or ~/.cache."""
-  folder = os.environ.get('JAX_COMPILATION_CACHE_DIR') or Path.home() / '.cache' / 'mmjax' / 'compiled'
+  folder = os.environ.get('JAX_COMPILATION_CACHE_DIR') or cache('compiled')
   jax.config.update('jax_compilation_cache_dir', str(folder))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
 

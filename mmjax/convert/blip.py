@@ -1,4 +1,5 @@
-"""BLIP's checkpoints: HuggingFace's classes for captions, questions and retrieval, and the authors' (captions, ITM)."""
+"""BLIP's checkpoints: HuggingFace's classes for captions, questions and retrieval, and the authors' (captions, ITM and
+NLVR2)."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -12,6 +13,7 @@ from mmjax.convert.names import (
   Row,
   attention,
   bert_embed,
+  bert_layer,
   dense,
   feed_forward,
   fused,
@@ -37,6 +39,7 @@ from mmjax.convert.plan import (
   wanted,
 )
 from mmjax.models.blip import BLIP, Text, writer
+from mmjax.models.blip_nlvr import BLIPNLVR
 from mmjax.models.vit import ViT
 from mmjax.objectives import smoothed
 
@@ -75,18 +78,8 @@ def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
 
 def plan_authors(config: Config, shapes: Shapes, kind: str) -> Plan:
   """The authors' BLIP_Decoder and BLIP_ITM. Sizes are the tensors' where the config says nothing."""
-  vision, words = config.get('vision', {}), config.get('text', {})
-  width, channels, patch, _ = shapes['visual_encoder.patch_embed.proj.weight']
-  grid = round((shapes['visual_encoder.pos_embed'][1] - 1) ** 0.5)
-  image = ViT(
-    image=grid * patch,
-    patch=patch,
-    schedule=f'{numbered(shapes, "visual_encoder.blocks")}*[v<v]',
-    width=width,
-    heads=vision.get('num_heads', width // 64),
-    mlp=shapes['visual_encoder.blocks.0.mlp.fc1.weight'][0],
-    eps=1e-6,
-  )
+  words = config.get('text', {})
+  image, channels = _vit(config, shapes)
   prefix = 'text_decoder.bert' if 'text_decoder.cls.predictions.bias' in shapes else 'text_encoder'
   vocab, size = shapes[f'{prefix}.embeddings.word_embeddings.weight']
   text = Text(
@@ -99,6 +92,69 @@ def plan_authors(config: Config, shapes: Shapes, kind: str) -> Plan:
     own_scores=prefix != 'text_encoder',
   )
   return _plan(config, image, text, shapes, channels, 'visual_encoder')
+
+
+def _vit(config: Config, shapes: Shapes) -> tuple[ViT, int]:
+  """The authors' ViT, and the channels that it reads."""
+  width, channels, patch, _ = shapes['visual_encoder.patch_embed.proj.weight']
+  grid = round((shapes['visual_encoder.pos_embed'][1] - 1) ** 0.5)
+  image = ViT(
+    image=grid * patch,
+    patch=patch,
+    schedule=f'{numbered(shapes, "visual_encoder.blocks")}*[v<v]',
+    width=width,
+    heads=config.get('vision', {}).get('num_heads', width // 64),
+    mlp=shapes['visual_encoder.blocks.0.mlp.fc1.weight'][0],
+    eps=1e-6,
+  )
+  return image, channels
+
+
+def plan_nlvr(config: Config, shapes: Shapes, kind: str) -> Plan:
+  """The authors' BLIP_NLVR."""
+  image, channels = _vit(config, shapes)
+  vocab, width = shapes['text_encoder.embeddings.word_embeddings.weight']
+  layer = 'text_encoder.encoder.layer'
+  count = numbered(shapes, layer)
+  model = BLIPNLVR(
+    image,
+    vocab=vocab,
+    positions=shapes['text_encoder.embeddings.position_embeddings.weight'][0],
+    layers=count,
+    averages=sum(f'{layer}.{n}.crossattention.output.merge_layer.weight' not in shapes for n in range(count)),
+    width=width,
+    heads=config.get('text', {}).get('num_attention_heads', width // 64),
+    mlp=shapes[f'{layer}.0.intermediate.dense.weight'][0],
+  )
+  buffers = position_ids('text_encoder.embeddings.position_ids', model.positions)
+  return Plan(config, model, _nlvr(model), example(model, channels), outputs_nlvr, {}, buffers)
+
+
+def _nlvr(model: BLIPNLVR) -> list[Row]:
+  found = [row.below('image', 'visual_encoder') for row in _image(model.image, theirs=False)]
+  found += [row.below('', 'text_encoder') for row in bert_embed('text') if '/type/' not in row.ours]
+  for n in range(model.layers):
+    layer = bert_layer('text') + norm('image_norm', 'crossattention.output.LayerNorm')
+    for i in (0, 1):
+      parts = {part: f'self{i}.{part}' for part in ('query', 'key', 'value')} | {'out': f'output.dense{i}'}
+      layer += [row for ours, own in parts.items() for row in dense(f'image{i}/{ours}', f'crossattention.{own}')]
+    layer += dense('merge', 'crossattention.output.merge_layer') if n >= model.averages else []
+    found += [row.below(f'layer{n}', f'text_encoder.encoder.layer.{n}') for row in layer]
+  return found + dense('answer/project', 'cls_head.0') + dense('answer_score', 'cls_head.2')
+
+
+def outputs_nlvr(plan: Plan, variables: Mapping, given: Arrays) -> Arrays:
+  """The authors' prediction. As there, the batch's first images come before its second ones."""
+  image = np.asarray(given['image']).transpose(0, 2, 3, 1)
+  image = image.reshape(2, -1, *image.shape[1:]).swapaxes(0, 1)
+  called = (image, given['input_ids'], given['attention_mask'] > 0)
+  out = plan.model.apply(variables, *called, train=False)
+  found = {'prediction': out['answers'], 'last_hidden_state': out['t']}
+
+  def loss(run):
+    return cross_entropy(run(*called)['answers'], given['targets']), {}
+
+  return found | (learnt(plan, variables, loss) if 'targets' in given else {})
 
 
 def _plan(config: Config, image: ViT, text: Text, shapes: Shapes, channels: int, vision: str) -> Plan:

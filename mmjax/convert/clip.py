@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from mmjax.convert.models import example
-from mmjax.convert.names import Row, dense, embed, fused, layers, norm, unused, vector
+from mmjax.convert.names import Row, convolution, counters, dense, embed, fused, layers, norm, vector
 from mmjax.convert.plan import (
   Arrays,
   Config,
@@ -166,8 +166,7 @@ def plan_openai(config: Config, shapes: Shapes, kind: str) -> Plan:
     *vector('project/kernel', 'text_projection'),
   ]
   rows = [row.below('text', '') for row in rows] + [row.below('image', 'visual') for row in vision]
-  counters = [name for name in shapes if name.endswith('.num_batches_tracked')]
-  model, rows = CLIP(text, image), rows + vector('log_scale', 'logit_scale') + unused(*counters)
+  model, rows = CLIP(text, image), rows + vector('log_scale', 'logit_scale') + counters(shapes)
   return Plan(config, model, rows, example(model, 3), outputs)
 
 
@@ -203,17 +202,11 @@ def _vit(tower: ImageTower) -> list[Row]:
 
 
 def _resnet(tower: ImageTower) -> list[Row]:
-  def step(ours, conv, ours_norm, theirs_norm):
-    stats = [
-      Row(f'{ours_norm}/{a}', (f'{theirs_norm}.running_{a}',), collection='batch_stats') for a in ('mean', 'var')
-    ]
-    return [Row(f'{ours}/kernel', (f'{conv}.weight',), 'conv'), *norm(ours_norm, theirs_norm), *stats]
-
-  rows = [row for n in (1, 2, 3) for row in step(f'stem{n}', f'conv{n}', f'stem_norm{n}', f'bn{n}')]
+  rows = [row for n in (1, 2, 3) for row in convolution(f'stem{n}', f'conv{n}', f'stem_norm{n}', f'bn{n}')]
   for stage, blocks in enumerate(tower.blocks):
     for n in range(blocks):
-      block = [row for k in (1, 2, 3) for row in step(f'conv{k}', f'conv{k}', f'norm{k}', f'bn{k}')]
-      block += step('short', 'downsample.0', 'short_norm', 'downsample.1') if not n else []
+      block = [row for k in (1, 2, 3) for row in convolution(f'conv{k}', f'conv{k}', f'norm{k}', f'bn{k}')]
+      block += convolution('short', 'downsample.0', 'short_norm', 'downsample.1') if not n else []
       rows += [row.below(f'stage{stage}_{n}', f'layer{stage + 1}.{n}') for row in block]
   parts = {'query': 'q', 'key': 'k', 'value': 'v', 'project': 'c'}
   pool = [row for ours, theirs in parts.items() for row in dense(ours, f'{theirs}_proj')]

@@ -10,6 +10,7 @@ from mmjax.convert import (
   clip,
   dalle,
   dvae,
+  efficientnet,
   gpt,
   imagegpt,
   lxmert,
@@ -91,6 +92,8 @@ KINDS = {
   # the authors' code
   'BLIP_Decoder': Kind(blip.plan_authors, ('visual_encoder.cls_token', 'text_decoder.cls.predictions.bias')),
   'BLIP_ITM': Kind(blip.plan_authors, ('visual_encoder.cls_token', 'itm_head.weight')),
+  'BLIP_NLVR': Kind(blip.plan_nlvr, ('visual_encoder.cls_token', 'cls_head.2.weight')),
+  efficientnet.CLASS: Kind(efficientnet.plan, ('_conv_stem.weight', '_blocks.0._depthwise_conv.weight')),
   'DALLE': Kind(dalle.plan, ('text_emb.weight', 'image_emb.weight', 'vae.codebook.weight')),
   'DiscreteVAE': Kind(dvae.plan, ('codebook.weight', 'encoder.0.0.weight')),
   'DALL-E dVAE': Kind(dvae.plan_released, ('encoder.blocks.input.w',)),

@@ -45,7 +45,10 @@ def load(path: str | Path, allow_pickle: bool = False, seen: Seen = lambda size:
 
 
 def read(path: str | Path, allow_pickle: bool = False) -> tuple[Plan, dict[str, np.ndarray]]:
-  """A published folder (or a file in it), understood but not converted, and its tensors."""
+  """A published folder (or a file in it), understood but not converted, and its tensors.
+
+  A file that is named itself may stand without a config.json; its tensors then say what it is.
+  """
   path = Path(path)
   folder = path.parent if path.is_file() else path
   if not folder.is_dir():
@@ -53,7 +56,8 @@ def read(path: str | Path, allow_pickle: bool = False) -> tuple[Plan, dict[str, 
   tensors = tensors_of(path, allow_pickle)
   if not tensors:
     raise UserError(f'{path}: holds no tensors')
-  config: Config = read_json(folder / 'config.json')
+  alone = path.is_file() and not (folder / 'config.json').is_file()
+  config: Config = {} if alone else read_json(folder / 'config.json')
   if config.get('format') == FORMAT:
     raise UserError(f'{folder}: is in the format of this project already')
   return families.plan(config, {name: tensor.shape for name, tensor in tensors.items()}, str(path)), tensors

@@ -9,14 +9,17 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.core import FrozenDict
 
+from mmjax.encoders.efficientnet import SIDE, EfficientNetLite
 from mmjax.errors import UserError, nearest
 from mmjax.models.bert import BERT
 from mmjax.models.blip import BLIP, Text
+from mmjax.models.blip_nlvr import BLIPNLVR
 from mmjax.models.clip import CLIP, ImageTower, TextTower
 from mmjax.models.dalle import DALLE
 from mmjax.models.dvae import DVAE, Decoder, Encoder, ReleasedDVAE
 from mmjax.models.gpt import GPT
 from mmjax.models.imagegpt import ImageGPT
+from mmjax.models.lit import PictureTower, SentenceTower
 from mmjax.models.lxmert import LXMERT
 from mmjax.models.uniter import UNITER
 from mmjax.models.vilbert import ViLBERT
@@ -25,9 +28,9 @@ from mmjax.models.visualbert import VisualBERT
 from mmjax.models.vit import ViT
 from mmjax.models.volta import VOLTA
 
-OF_TEXT = (BERT, GPT, Text, TextTower)
-OF_IMAGES = (ViT, ImageTower, ImageGPT, DVAE, ReleasedDVAE, Encoder, Decoder)
-OF_BOTH = (LXMERT, VisualBERT, ViLBERT, UNITER, VOLTA, ViLT, CLIP, BLIP, DALLE)
+OF_TEXT = (BERT, GPT, Text, TextTower, SentenceTower)
+OF_IMAGES = (ViT, ImageTower, ImageGPT, DVAE, ReleasedDVAE, Encoder, Decoder, EfficientNetLite, PictureTower)
+OF_BOTH = (LXMERT, VisualBERT, ViLBERT, UNITER, VOLTA, ViLT, CLIP, BLIP, BLIPNLVR, DALLE)
 MODELS = {kind.__name__: kind for kind in (*OF_TEXT, *OF_IMAGES, *OF_BOTH)}
 INTO = (  # kernels that read a region's feature or an image's channels, of which a model has one
   'params/regions/feature/kernel',
@@ -40,6 +43,9 @@ INTO = (  # kernels that read a region's feature or an image's channels, of whic
   'params/down_0/kernel',
   'params/resnet/stem1/kernel',
   'params/image/resnet/stem1/kernel',
+  'params/stem/kernel',
+  'params/network/stem/kernel',
+  'params/image/network/stem/kernel',
 )
 
 
@@ -50,10 +56,12 @@ def example(model: nn.Module, features: int = 0, box: int = 4) -> tuple:
   text, regions = jnp.zeros((1, 2), int), jnp.zeros((1, *several, 2, features))
   image = lambda tower: jnp.zeros((1, tower.image, tower.image, features))
   match model:
-    case BERT() | GPT() | ImageGPT() | TextTower():
+    case BERT() | GPT() | ImageGPT() | TextTower() | SentenceTower():
       return (text,)
-    case ViT() | ImageTower():
+    case ViT() | ImageTower() | PictureTower():
       return (image(model),)
+    case EfficientNetLite():
+      return (jnp.zeros((1, SIDE, SIDE, features)),)
     case ViLT():
       return text, text == 0, jnp.zeros((1, images, model.patch, model.patch, features))
     case CLIP():
@@ -67,6 +75,8 @@ def example(model: nn.Module, features: int = 0, box: int = 4) -> tuple:
       return jnp.zeros((1, model.words), int), jnp.zeros((1, 1), int)
     case BLIP():
       return image(model.image), text, text == 0, text, text == 0
+    case BLIPNLVR():
+      return jnp.zeros((1, 2, *image(model.image).shape[1:])), text, text == 0
     case VisualBERT():
       return text, text == 0, regions
     case UNITER():
@@ -103,7 +113,7 @@ def built(value: Any, where: str) -> nn.Module:
   def read(v):
     if isinstance(v, dict):
       return built(v, where) if 'model' in v else FrozenDict(v)
-    return tuple(v) if isinstance(v, list) else v
+    return tuple(map(read, v)) if isinstance(v, list) else v
 
   try:
     return MODELS[name](**{key: read(v) for key, v in given.items()})

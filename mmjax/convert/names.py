@@ -100,6 +100,17 @@ def vector(ours: str, theirs: str) -> list[Row]:
   return [Row(ours, (theirs,))]
 
 
+def convolution(ours: str, theirs: str, ours_norm: str, theirs_norm: str) -> list[Row]:
+  """A convolution without a bias and the batch norm behind it; torch's counter of batches is `unused`."""
+  stats = [Row(f'{ours_norm}/{a}', (f'{theirs_norm}.running_{a}',), collection='batch_stats') for a in ('mean', 'var')]
+  return [Row(f'{ours}/kernel', (f'{theirs}.weight',), 'conv'), *norm(ours_norm, theirs_norm), *stats]
+
+
+def counters(shapes: Iterable[str]) -> list[Row]:
+  """Of torch's batch norms: how many batches they saw, which no output needs."""
+  return unused(*(name for name in shapes if name.endswith('.num_batches_tracked')))
+
+
 def unused(*theirs: str) -> list[Row]:
   """Tensors that no output needs, kept under their own names."""
   return [Row(name, (name,), collection=UNUSED) for name in theirs]

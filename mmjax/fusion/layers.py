@@ -28,6 +28,15 @@ STATES = (
 ENTRY = 'entry'  # ... and, under this name, before the first
 
 
+def watched(module: nn.Module, name: str, value: jax.Array) -> jax.Array:
+  """A value that the caller can capture in MAPS, and move by what is given in TOUCH."""
+  if module.is_initializing():
+    return value
+  value = module.perturb(name, value, TOUCH)
+  module.sow(MAPS, name, value, reduce_fn=lambda _, new: new)
+  return value
+
+
 class FusionLayer(nn.Module):
   """One layer of a group: its sub-layers in order, each reading the values from before it.
 

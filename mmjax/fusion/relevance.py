@@ -67,6 +67,14 @@ def chained(maps: Mapping, gradients: Mapping, schedule: str, lengths: Mapping[s
   return found
 
 
+def grad_cam(grid: jax.Array, gradient: jax.Array) -> jax.Array:
+  """What a number has of the cells of a convolutional grid [B,y,x,F], by its gradient: [B,y,x], nowhere negative.
+
+  Selvaraju et al. 2017, arXiv:1610.02391, equations 1 and 2.
+  """
+  return jax.nn.relu((grid * gradient.mean((1, 2), keepdims=True)).sum(-1))
+
+
 def _read(found: Relevance, reader: str, sources: list[str], gain: jax.Array, lengths: Mapping[str, int]) -> Relevance:
   """What the reader has after it read its sources, by gain [B,Q,K] of all of them in a row."""
   parts, start = [], 0

@@ -14,7 +14,7 @@ from flax import linen as nn
 from mmjax.encoders.image import PatchEmbed
 from mmjax.encoders.resnet import AttentionPool, ResNet
 from mmjax.fusion import schedules
-from mmjax.fusion.layers import FusionStack
+from mmjax.fusion.layers import FusionStack, watched
 from mmjax.layers.attention import causal
 from mmjax.layers.blocks import made_of, unit
 from mmjax.layers.embed import Embed
@@ -80,7 +80,7 @@ class ImageTower(nn.Module):
   @nn.compact
   def __call__(self, image: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
     if self.blocks:
-      cells = ResNet(self.blocks, self.width, name='resnet')(image, train=train)
+      cells = watched(self, 'grid', ResNet(self.blocks, self.width, name='resnet')(image, train=train))
       return cells, AttentionPool((self.image // 32) ** 2, self.heads, self.out, name='pool')(cells)
     norm = lambda name: nn.LayerNorm(epsilon=self.eps, name=name)
     grid = (self.image // self.patch, self.image // self.patch)
@@ -98,8 +98,8 @@ class CLIP(nn.Module):
   the towers' 't' and 'v'.
   """
 
-  text: TextTower
-  image: ImageTower
+  text: nn.Module  # TextTower, or another that gives the same
+  image: nn.Module
 
   @nn.compact
   def __call__(

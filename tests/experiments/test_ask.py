@@ -9,9 +9,11 @@ from PIL import Image
 from experiments import ask, asking
 from mmjax import cli
 from mmjax.data import tokens
+from mmjax.encoders.efficientnet import EfficientNetLite
 from mmjax.models.bert import BERT
 from mmjax.models.blip import BLIP, Text
 from mmjax.models.clip import CLIP, ImageTower, TextTower
+from mmjax.models.lit import PictureTower, SentenceTower
 from mmjax.models.vit import ViT
 from tests.variables import drawn
 
@@ -36,9 +38,15 @@ def clip(**image):
   return CLIP(TextTower(VOCAB, LENGTH, '1*[t<t]', out=4, end=3, **SMALL), tower.clone(**image))
 
 
+BOTH = ['attention, last layer', 'relevance, all layers']
 MODELS = {
   'clip': clip(),
-  'resnet': clip(blocks=(1, 1, 1, 1), image=32, width=8, heads=2),
+  'one cell': clip(blocks=(1, 1, 1, 1), image=32, width=8, heads=2),
+  'resnet': clip(blocks=(1, 1, 1, 1), image=64, width=8, heads=2),
+  'locked': CLIP(
+    SentenceTower(BERT(VOCAB, LENGTH, schedule='1*[t<t]', pooler=False, **SMALL), 4),
+    PictureTower(EfficientNetLite(((1, 3, 2, 1, 8), (1, 3, 8, 2, 8)), 4, 8), 64, 4),
+  ),
   'captions': blip(of=['decoder'], out=0),
   'all': blip(of=['encoder', 'decoder']),
   'vqa': blip(of=['encoder', 'decoder'], out=0),
@@ -55,7 +63,7 @@ def folders(tmp_path_factory):
   for name, model in MODELS.items():
     side = model.image.image
     image = np.zeros((1, side, side, 3), np.float32)
-    given = (reads[0], image) if name in ('clip', 'resnet') else (image, *reads, *reads)
+    given = (reads[0], image) if isinstance(model, CLIP) else (image, *reads, *reads)
     reading = asking.Reading(side, length=LENGTH, first=(VOCAB, VOCAB + 1))
     asking.keep(root / name, model, drawn(model, *given, train=False), WORDS, reading)
   return root
@@ -88,7 +96,8 @@ def test_a_blip_writes(folders, name, question):
   answer = asked.answer(question)
   ((text, likely),) = answer.said
   assert likely is None and set(text.split()) <= set(WORDS.get_vocab())
-  for found in (answer.attention, answer.relevance):
+  assert list(answer.maps) == BOTH
+  for found in answer.maps.values():
     assert found.shape == (4, 4) and np.isfinite(found).all() and (found >= 0).all()
 
 
@@ -96,13 +105,21 @@ def test_the_map_is_that_of_the_answer(folders):
   """Of a CLIP: another label first, another map; the attention stays, as the image tower reads no text."""
   asked = asking.Asked(folders / 'clip', folders / 'a.png')
   one, other = asked.choose(['red cat', 'blue car']), asked.choose(['the', 'on the'])
-  np.testing.assert_array_equal(one.attention, other.attention)
-  assert not np.allclose(one.relevance, other.relevance)
+  np.testing.assert_array_equal(one.maps[BOTH[0]], other.maps[BOTH[0]])
+  assert not np.allclose(one.maps[BOTH[1]], other.maps[BOTH[1]])
 
 
-def test_a_resnet_has_no_map_and_says_so(folders, tmp_path):
-  code, out = call(folders, f'--weights={folders / "resnet"}', '--labels=cat,car', f'--out={tmp_path / "map.png"}')
-  assert code == 0 and 'a ResNet has no attention to show' in out[-1] and (tmp_path / 'map.png').is_file()
+def test_a_grid_of_one_cell_has_no_map_and_says_so(folders, tmp_path):
+  code, out = call(folders, f'--weights={folders / "one cell"}', '--labels=cat,car', f'--out={tmp_path / "map.png"}')
+  assert code == 0 and 'its network sees it as one cell' in out[-1] and (tmp_path / 'map.png').is_file()
+
+
+@pytest.mark.parametrize('name', ['resnet', 'locked'])
+def test_convolutions_are_shown_by_grad_cam(folders, name):
+  asked = asking.Asked(folders / name, folders / 'a.png')
+  answer = asked.choose(['red cat', 'blue car'])
+  ((called, found),) = answer.maps.items()
+  assert called == 'Grad-CAM, last grid' and found.shape == (2, 2) and (found >= 0).all() and found.max() > 0
 
 
 def test_the_map_lies_beside_the_picture(folders):
