@@ -24,6 +24,7 @@ def get_config(variant: str = 'twemoji') -> ConfigDict:
   c.model.out = 64  # of the space that images and texts share
   c.model.image = ConfigDict()
   c.model.image.patch = 8
+  c.model.image.stem = (32, 64, 128)  # of convolutions, without which 1,448 pictures teach a ViT little
   c.model.image.schedule = '3*[v<v]'
   c.model.image.width = 128
   c.model.image.heads = 4
@@ -56,9 +57,9 @@ def get_config(variant: str = 'twemoji') -> ConfigDict:
 
   c.optim = ConfigDict()
   c.optim.name = 'adamw'
-  c.optim.lr = 7e-4
+  c.optim.lr = 1e-3
   c.optim.schedule = 'cosine'
-  c.optim.steps = 800
+  c.optim.steps = 1200
   c.optim.warmup = 100
   c.optim.clip = 1.0  # of the global norm
   c.optim.decay = 0.05
@@ -68,7 +69,7 @@ def get_config(variant: str = 'twemoji') -> ConfigDict:
   c.optim.micro_batches = 1
 
   c.eval = ConfigDict()
-  c.eval.every = 200  # steps between searches in the validation split, each with a checkpoint
+  c.eval.every = 400  # steps between searches in the validation split, each with a checkpoint
   c.log = ConfigDict()
   c.log.every = 50  # steps between lines of metrics.jsonl
   c.parallel = ConfigDict()
@@ -84,7 +85,7 @@ def get_config(variant: str = 'twemoji') -> ConfigDict:
     for part in (c.model.image, c.model.text):
       part.width, part.heads, part.mlp, part.scan = 768, 12, 3072, True
       part.init_std = 0.02
-    c.model.image.patch = 16
+    c.model.image.patch, c.model.image.stem = 16, ()
     c.contrast.queue, c.contrast.momentum = 57_600, 0.995
     c.augment.shift, c.augment.tint, c.augment.keep = 0, 0.0, 1.0
     c.rerank = 128

@@ -102,7 +102,8 @@ def towers(text: str, image: str, side: int) -> Towers:
   network: Any
   bert, bert_variables = load(folder)
   file = found(image, '--config.frozen.image', ('.pth', '.safetensors'))
-  network, network_variables = load(file, allow_pickle=True)
+  told = (file.parent / 'config.json').is_file()  # else its tensors tell what it is
+  network, network_variables = load(file.parent if told else file, allow_pickle=True)
   for name, model, kind in (('text', bert, BERT), ('image', network, EfficientNetLite)):
     if not isinstance(model, kind):
       raise UserError(f'--config.frozen.{name}: found {type(model).__name__}, expected {kind.__name__}')

@@ -1,5 +1,7 @@
 """Keeps the scores of finished runs, one a seed, in results/, where every later table shows them, and in the README.
 
+Of visual questions that are accuracies, of other experiments all their tables, which docs/results.md shows then.
+
   python -m experiments.keep RUN [RUN ...] --command='python -m experiments.lxmert --config=...'
 
 The system's name and data set come from the runs' config; a row of the same name is replaced. A run that is not
@@ -11,15 +13,15 @@ import json
 import sys
 from pathlib import Path
 
+from experiments import seeds
 from experiments.showing import PUBLISHED, column, floors, kept_results, spread
 from experiments.visual_questions import prepare
 from mmjax import cli
 from mmjax.cli import ROOT
 from mmjax.data import easy_vqa, sort_of_clevr
 from mmjax.errors import UserError
-from mmjax.workdir import flatten, write_atomic
+from mmjax.workdir import write_atomic
 
-SEED = {'seed'}  # the keys in which the runs of a row may differ
 MARKS = '<!-- results -->\n', '<!-- /results -->'  # around what is written into the README
 TASKS = {  # name -> (its heading, the metrics that count)
   'sort_of_clevr': ('Sort-of-CLEVR, test of 2,000 images', [f'accuracy/{group}' for group in sort_of_clevr.GROUPS]),
@@ -29,13 +31,7 @@ TASKS = {  # name -> (its heading, the metrics that count)
 
 def read(run: Path) -> tuple[dict, dict]:
   """(config, {'seed', the scores on the largest test split, 'minutes', 'parameters_sha256'}) of a finished run."""
-  try:
-    config = json.loads((run / 'config.json').read_text())
-    rows = [json.loads(line) for line in (run / 'metrics.jsonl').read_text().splitlines()]
-  except ValueError as error:
-    raise UserError(f'{run}: config.json or metrics.jsonl cannot be read ({error})') from error
-  if not rows or rows[-1]['split'] != 'final':
-    raise UserError(f'{run}: the run is not finished (metrics.jsonl has no final line)')
+  config, rows = seeds.lines(run)
   if 'accuracy' not in rows[-2]:
     raise UserError(f'{run}: a run of pre-training, which has no accuracy to be kept')
   test = [row for row in rows if row['split'].startswith('test')][-1]
@@ -53,37 +49,33 @@ def read(run: Path) -> tuple[dict, dict]:
 
 
 def keep(runs: list[Path], command: str) -> None:
-  configs, seeds = zip(*map(read, runs), strict=True)
-  first = flatten(configs[0])
-  for run, config in zip(runs, configs, strict=True):
-    other = flatten(config)
-    keys = {key for key in first | other if first.get(key) != other.get(key)} - SEED
-    if keys:
-      raise UserError(f'{run}: differs from {runs[0]} in {", ".join(sorted(keys))}, expected the seed alone')
-  numbers = [seed['seed'] for seed in seeds]
-  for number in numbers:
-    if numbers.count(number) > 1:
-      raise UserError(f'seed {number} stands twice among the runs, expected each once')
-  system = seeds[0]['system']
+  configs, found = zip(*map(read, runs), strict=True)
+  seeds.alike(runs, configs)
+  system = found[0]['system']
   name = configs[0]['data']['name']
   systems = [s for s in kept_results(name)['systems'] if s['system'] != system]
   systems.append({
     'system': system,
     'command': command,
-    'seeds': sorted(seeds, key=lambda seed: seed['seed']),
+    'seeds': sorted(found, key=lambda seed: seed['seed']),
     'config': configs[0],
   })  # fmt: skip
   task = prepare(name, configs[0]['data']['setting'], configs[0]['data']['dir'])
-  found = {
+  content = {
     'systems': sorted(systems, key=lambda s: s['system']),
     'floors': [floor for floor in floors(task) if floor['test'] == task.tests[-1]],
   }
   file = ROOT / 'results' / f'{name}.json'
-  write_atomic(file, json.dumps(found, indent=1) + '\n')
+  write_atomic(file, json.dumps(content, indent=1) + '\n')
+  told(file, f'{len(runs)} seeds of {system}')
+
+
+def told(file: Path, what: str) -> None:
+  """Writes the README's section anew, and says so."""
   readme = ROOT / 'README.md'
   before, rest = readme.read_text().split(MARKS[0])
   write_atomic(readme, before + MARKS[0] + section() + MARKS[1] + rest.split(MARKS[1])[1])
-  print(f'kept {len(seeds)} seeds of {system} in {file} and in {readme}')
+  print(f'kept {what} in {file} and in {readme}')
 
 
 def section() -> str:
@@ -109,7 +101,7 @@ def section() -> str:
       lines.append(f'| {" | ".join((floor["system"], *scores, "–", "–", "computed here"))} |')
     for row in PUBLISHED[name]:
       lines.append(f'| {" | ".join((row["system"], *(row[group] for group in names), "–", "–", row["source"]))} |')
-  return '\n'.join(lines) + '\n'
+  return '\n'.join(lines + seeds.headlines()) + '\n'
 
 
 def main() -> None:
@@ -121,7 +113,10 @@ def main() -> None:
 
   def run():
     args = parser.parse_args()
-    keep(args.runs, args.command)
+    if seeds.of_tables(args.command):
+      told(seeds.keep(args.runs, args.command), f'{len(args.runs)} seeds')
+    else:
+      keep(args.runs, args.command)
 
   sys.exit(cli.exit_code(run))
 

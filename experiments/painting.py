@@ -16,6 +16,7 @@ from flax import linen as nn
 from tokenizers import Tokenizer
 
 from experiments import pairs
+from experiments.telling import Cell
 from experiments.training import known_set
 from mmjax import objectives
 from mmjax.data import scenes, tokens
@@ -162,8 +163,7 @@ def table(found: Mapping) -> dict:
   for name, row in found['rows'].items():
     cells = {key: pairs.shown('', *value) for key, value in row.items() if key != 'PSNR'}
     if 'PSNR' in row:
-      value, low, high = row['PSNR']
-      cells['PSNR, dB'] = f'{value:.1f} ({low:.1f}–{high:.1f})'
+      cells['PSNR, dB'] = Cell(*row['PSNR'])
     rows.append({'system': name, **cells} | ({'ours': True} if 'samples' in name or 'best' in name else {}))
   return {
     'title': 'Pictures that show what their text says, in percent',

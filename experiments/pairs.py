@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from tokenizers import Tokenizer
 
+from experiments.telling import Cell
 from experiments.training import known_set
 from mmjax import augment
 from mmjax.data import encode, tokens, twemoji
@@ -115,7 +116,6 @@ def chance(among: int) -> dict[str, float]:
   return {f'R@{k}': retrieval.chance(right, k) for k in KS} | {'median rank': (among + 1) / 2}
 
 
-def shown(name: str, *found: float) -> str:
-  """A score in a table, in percent or as a rank: '12.3', with an interval '12.3 (9.1–15.4)'."""
-  value, *ends = [f'{x:.0f}' if name == 'median rank' else f'{100 * x:.1f}' for x in found]
-  return f'{value} ({"–".join(ends)})' if ends else value
+def shown(name: str, *found: float) -> Cell:
+  """A score in a table, with its interval where it has one: in percent, or a rank."""
+  return Cell(*found, decimals=0) if name == 'median rank' else Cell(*(100 * x for x in found))

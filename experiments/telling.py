@@ -15,8 +15,29 @@ from rich.text import Text
 
 from mmjax import report
 from mmjax.logging import device_line
+from mmjax.workdir import write_atomic
 
+TABLES = 'tables.json'  # in a run's folder: its tables with their numbers, which `experiments.keep` reads
 TEXT = ('system', 'test', 'what finds what', 'among', 'wishes', 'source')  # columns that stand to the left
+
+
+class Cell(str):
+  """A number of a table, as it is shown: '12.3', or '12.3 (9.1–15.4)' with an interval."""
+
+  value: float
+  decimals: int
+
+  def __new__(cls, value: float, *interval: float, decimals: int = 1) -> 'Cell':
+    shown, *ends = [f'{x:.{decimals}f}' for x in (value, *interval)]
+    cell = super().__new__(cls, f'{shown} ({"–".join(ends)})' if ends else shown)
+    cell.value, cell.decimals = value, decimals
+    return cell
+
+
+def numbers(tables: Sequence[Mapping]) -> list[dict]:
+  """Tables for JSON: {'title', 'columns', 'rows', 'notes'}, where a row has its texts and {'value', 'decimals'}."""
+  plain = lambda cell: {'value': cell.value, 'decimals': cell.decimals} if isinstance(cell, Cell) else cell
+  return [{**table, 'rows': [{k: plain(cell) for k, cell in row.items()} for row in table['rows']]} for table in tables]
 
 
 def print_table(content: Mapping) -> None:
@@ -47,6 +68,7 @@ def finish(
   """Prints the tables, writes report.html with all that is given, and says where it is. began: in unix seconds."""
   for table in tables:
     print_table(table)
+  write_atomic(workdir / TABLES, json.dumps(numbers(tables), indent=1, ensure_ascii=False) + '\n')
   file = workdir / 'report.html'
   report.write(
     file,

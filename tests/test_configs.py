@@ -145,6 +145,8 @@ WITHOUT = {  # a model file -> why no experiment and config are of its name
   'gpt': 'reads text alone',
   'vit': 'reads images alone; it is the image encoder of others',
   'blip_pretraining': 'how BLIP is trained',
+  'blip_nlvr': 'begins with a trained BLIP, and reads pairs of photographs, which are not here',
+  'lit': 'a variant of clip.py, `frozen`',
   'imagegpt': 'continues pictures, without any text',
   'dvae': 'half of DALL-E, whose first stage it is: pictures as codes',
   'meter': 'begins with a trained text and image encoder, which are not here',

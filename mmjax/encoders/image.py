@@ -42,6 +42,17 @@ class Patches(nn.Module):
     return features, jnp.broadcast_to(boxes, (len(image), *boxes.shape))
 
 
+def convolved(x: jax.Array, channels: tuple[int, ...], prefix: str = '') -> jax.Array:
+  """x [B,y,x,F] after a 3x3 convolution of stride 2, layer norm over the channels and ReLU for each of `channels`.
+
+  To be called in a compact module, whose the parameters are: 'conv0', 'norm0', ... behind the prefix.
+  """
+  for n, size in enumerate(channels):
+    x = nn.Conv(size, (3, 3), (2, 2), name=f'{prefix}conv{n}')(x)
+    x = nn.relu(nn.LayerNorm(name=f'{prefix}norm{n}')(x))
+  return x
+
+
 class ConvGrid(nn.Module):
   """Image -> a grid of features by strided convolutions, as the Relation Network's (Santoro et al. 2017, section 5).
 
@@ -53,10 +64,7 @@ class ConvGrid(nn.Module):
 
   @nn.compact
   def __call__(self, image: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
-    x = to_float(image)
-    for n, channels in enumerate(self.channels):
-      x = nn.Conv(channels, (3, 3), (2, 2), name=f'conv{n}')(x)
-      x = nn.relu(nn.LayerNorm(name=f'norm{n}')(x))
+    x = convolved(to_float(image), self.channels)
     boxes = grid_boxes(*x.shape[1:3])
     return rearrange(x, 'B y x F -> B (y x) F'), jnp.broadcast_to(boxes, (len(image), *boxes.shape))
 
@@ -121,7 +129,9 @@ class PatchEmbed(nn.Module):
 
   image [B,h,w,3] float -> [B,1+P,D], patches row by row. grid: the (rows, columns) that positions are learnt for; those
   of another grid are resized from them, as for fine-tuning at another resolution (section 3.2), `bicubic`.
-  Raises UserError where the patches do not tile the image.
+  stem: channels of 3x3 convolutions before the projection, each followed by layer norm and ReLU, each of stride 2, so
+  that fewer pixels of a patch are left to project (Xiao et al. 2021, arXiv:2106.14881, section 4; there: batch norm).
+  Raises UserError where the patches do not tile the image, or the stem is too long for a patch.
   """
 
   width: int
@@ -129,6 +139,7 @@ class PatchEmbed(nn.Module):
   grid: tuple[int, int]
   bias: bool = True
   init_std: float = 0.02
+  stem: tuple[int, ...] = ()
 
   @nn.compact
   def __call__(self, image: jax.Array) -> jax.Array:
@@ -136,8 +147,11 @@ class PatchEmbed(nn.Module):
     if found[0] % self.patch or found[1] % self.patch:
       raise UserError(f'image {found}: expected a multiple of the patch size {self.patch}')
     init = nn.initializers.normal(self.init_std)
-    patch = (self.patch, self.patch)
-    x = nn.Conv(self.width, patch, patch, 'VALID', use_bias=self.bias, kernel_init=init, name='project')(image)
+    left = self.patch // 2 ** len(self.stem)
+    if left * 2 ** len(self.stem) != self.patch:
+      raise UserError(f'stem: found {len(self.stem)} convolutions, expected as many as halve a patch of {self.patch}')
+    x = convolved(image, self.stem, 'stem_')
+    x = nn.Conv(self.width, (left,) * 2, (left,) * 2, 'VALID', use_bias=self.bias, kernel_init=init, name='project')(x)
     first = jnp.broadcast_to(self.param('token', init, (self.width,)), (len(x), 1, self.width))
     position = self.param('position', init, (1 + self.grid[0] * self.grid[1], self.width))
     position = jnp.concatenate([position[:1], bicubic(position[1:], self.grid, (x.shape[1], x.shape[2]))])

@@ -5,7 +5,8 @@ Patches of an image, projected, behind one learnt token, through a pre-norm tran
 
 B images, h x w pixels, P patches, D width, A answers (classes).
 
-Differs from the paper: nothing by default. HuggingFace's pooler (dense, tanh) can be asked for.
+Differs from the paper: nothing by default. HuggingFace's pooler (dense, tanh) and a stem of convolutions can be asked
+for.
 """
 
 import jax
@@ -37,6 +38,7 @@ class ViT(nn.Module):
   dropout: float = 0.0
   attention_dropout: float = 0.0
   init_std: float = 0.02
+  stem: tuple[int, ...] = ()  # channels of convolutions before the patches, see PatchEmbed
   pooler: bool = False
   scan: bool = True
   remat: bool = False
@@ -44,7 +46,7 @@ class ViT(nn.Module):
   @nn.compact
   def __call__(self, image: jax.Array, *, train: bool) -> dict[str, jax.Array]:
     grid = self.image // self.patch
-    patches = PatchEmbed(self.width, self.patch, (grid, grid), init_std=self.init_std, name='patches')
+    patches = made_of(PatchEmbed, self, 'patches', grid=(grid, grid))
     x = nn.Dropout(self.dropout, deterministic=not train)(patches(image))
     x = made_of(FusionStack, self, 'encoder', norm='pre')({'v': x}, train=train)
     out = {'v': nn.LayerNorm(epsilon=self.eps, name='norm')(x['v'])}

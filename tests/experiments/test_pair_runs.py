@@ -114,7 +114,9 @@ def test_what_was_trained_can_be_asked(finished, name, tmp_path):
   picture = tmp_path / 'a.png'
   Image.new('RGB', (40, 30), 'red').save(picture)
   answer = asking.Asked(workdir / 'model', picture).answer(labels=['red heart', 'flag'])
-  assert {label for label, _ in answer.said} == {'red heart', 'flag'} and {found.shape for found in answer.maps.values()} == {(4, 4)}
+  assert {label for label, _ in answer.said} == {'red heart', 'flag'} and {
+    found.shape for found in answer.maps.values()
+  } == {(4, 4)}
 
 
 @pytest.mark.parametrize('name, key, words', [

@@ -21,7 +21,8 @@ def test_all_pairs_are_there_and_words_are_those_of_training(task):
   assert not set(held['concept'].tolist()) & set(task.arrays('train')['concept'].tolist())
   n = held['name'].tolist().index('red apple')
   assert held['words'][n].startswith('red apple, ')
-  assert task.say('red heart')[[0, 3]].tolist() == [2, 3] and (task.say('zyzzyva')[1]) == 1
+  said = task.said(['red heart', 'zyzzyva'])['text']
+  assert said[0, [0, 3]].tolist() == [2, 3] and said[1, 1] == 1
 
 
 def test_an_unknown_set_is_refused():

@@ -1,0 +1,186 @@
+"""Finished runs that differ in their seed alone, as one: their tables, with the mean and the extremes of each number.
+
+They are kept in results/EXPERIMENT.json and shown in docs/results.md; what counts most of each is in the README.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.telling import TABLES
+from mmjax.cli import ROOT
+from mmjax.errors import UserError
+from mmjax.workdir import flatten, write_atomic
+
+SEED = {'seed'}  # the keys in which the runs may differ
+ORDER = ('clip', 'blip', 'dalle', 'composed_search', 'sentiment')
+SOURCE = 'source'  # a column that the command stands for
+
+# experiment, what is shown of it, a part of a table's title, a column, and what rows must have in other columns
+BOTH = {'what finds what': 'text to image', 'among': '317 of both'}
+NEW = {'test': '121 of new concepts'}
+HEADLINES: tuple[tuple[str, str, str, str, dict[str, str]], ...] = (
+  ('clip', 'R@5 of pictures for a text, among 317 of new concepts', 'Search', 'R@5', BOTH),
+  ('clip', 'zero-shot accuracy, ten categories that were held out', 'Zero-shot', 'accuracy', {}),
+  ('blip', 'CIDEr of captions of 121 new concepts', 'Captions', 'CIDEr', NEW),
+  ('dalle', 'pictures that show all that their text says', 'Pictures', 'all that is said', {}),
+  ('dalle', 'reconstructions, PSNR in dB', 'Pictures', 'PSNR, dB', {}),
+  ('composed_search', 'R@1 of products held out, by picture and wish', 'Search', 'R@1', {'wishes': 'held out'}),
+  ('sentiment', 'accuracy on posts with new pictures', 'Accuracy', 'all', {'test': 'new pictures'}),
+)
+
+
+def lines(run: Path) -> tuple[dict, list[dict]]:
+  """(config, lines of metrics.jsonl) of a finished run. Raises UserError for one that cannot be read or is not done."""
+  try:
+    config = json.loads((run / 'config.json').read_text())
+    rows = [json.loads(line) for line in (run / 'metrics.jsonl').read_text().splitlines()]
+  except (OSError, ValueError) as error:
+    raise UserError(f'{run}: config.json or metrics.jsonl cannot be read ({error})') from error
+  if not rows or rows[-1]['split'] != 'final':
+    raise UserError(f'{run}: the run is not finished (metrics.jsonl has no final line)')
+  return config, rows
+
+
+def alike(runs: Sequence[Path], configs: Sequence[Mapping]) -> None:
+  """Raises UserError for runs that differ in more than their seed, and for a seed that stands twice."""
+  first = flatten(configs[0])
+  for run, config in zip(runs, configs, strict=True):
+    other = flatten(config)
+    keys = {key for key in first | other if first.get(key) != other.get(key)} - SEED
+    if keys:
+      raise UserError(f'{run}: differs from {runs[0]} in {", ".join(sorted(keys))}, expected the seed alone')
+  numbers = [config['seed'] for config in configs]
+  for number in numbers:
+    if numbers.count(number) > 1:
+      raise UserError(f'seed {number} stands twice among the runs, expected each once')
+
+
+def minutes(run: Path) -> float:
+  """From the first step of the first stage to the last score."""
+  times = [
+    json.loads(line)['time'] for file in run.rglob('metrics.jsonl') for line in file.read_text().splitlines() if line
+  ]
+  return round((max(times) - min(times)) / 60, 1)
+
+
+def tables(run: Path) -> list[dict]:
+  try:
+    return json.loads((run / TABLES).read_text())
+  except (OSError, ValueError) as error:
+    raise UserError(
+      f'{run / TABLES}: {error}; expected the tables of a run, which --mode=eval of the same command writes again'
+    ) from error
+
+
+def file_of(name: str) -> Path:
+  return ROOT / 'results' / f'{name}.json'
+
+
+def kept(name: str) -> list[dict]:
+  """The kept runs of an experiment, each of several seeds; none where nothing is kept."""
+  file = file_of(name)
+  return json.loads(file.read_text())['runs'] if file.is_file() else []
+
+
+def of_tables(command: str) -> str:
+  """The experiment of a command, where its tables are what is kept; else ''."""
+  named = re.search(r'-m experiments\.(\w+)', command)
+  return named[1] if named and named[1] in ORDER else ''
+
+
+def keep(runs: Sequence[Path], command: str) -> Path:
+  """Keeps the tables of finished runs, in the place of those of the same command. Returns the file."""
+  name = of_tables(command)
+  runs = sorted(runs, key=lambda run: lines(run)[0]['seed'])
+  configs, rows = zip(*map(lines, runs), strict=True)
+  alike(runs, configs)
+  found = {
+    'command': command,
+    'config': configs[0],
+    'seeds': [config['seed'] for config in configs],
+    'minutes': [minutes(run) for run in runs],
+    'parameters_sha256': [row[-1]['parameters_sha256'] for row in rows],
+    'tables': joined([tables(run) for run in runs]),
+  }
+  every = [run for run in kept(name) if run['command'] != command] + [found]
+  file = file_of(name)
+  content = {'runs': sorted(every, key=lambda run: run['command'])}
+  write_atomic(file, json.dumps(content, indent=1, ensure_ascii=False) + '\n')
+  write_atomic(ROOT / 'docs' / 'results.md', document())
+  return file
+
+
+def joined(seeds: Sequence[Sequence[Mapping]]) -> list[dict]:
+  """The tables of several seeds as one, in which a number is {'values', 'decimals'}.
+
+  Raises UserError where their rows are not the same.
+  """
+  first = seeds[0]
+  texts = lambda tables: [
+    (t['title'], [{k: v for k, v in row.items() if not isinstance(v, Mapping)} for row in t['rows']]) for t in tables
+  ]
+  for other in seeds[1:]:
+    if texts(other) != texts(first):
+      raise UserError(f'{TABLES}: found other rows in one of the runs, expected the same systems and tests in all')
+
+  def cell(t: int, n: int, key: str) -> Any:
+    of = [tables[t]['rows'][n][key] for tables in seeds]
+    if not isinstance(of[0], Mapping):
+      return of[0]
+    return {'values': [round(x['value'], 4) for x in of], 'decimals': of[0]['decimals']}
+
+  return [
+    {**table, 'rows': [{key: cell(t, n, key) for key in row} for n, row in enumerate(table['rows'])]}
+    for t, table in enumerate(first)
+  ]
+
+
+def spread(cell: Any) -> str:
+  """A number of several seeds: 'mean (lowest–highest)', or the one that there is, or that all have; text as it is."""
+  if not isinstance(cell, Mapping):
+    return str(cell)
+  show = lambda x: f'{x:.{cell["decimals"]}f}'
+  values = cell['values']
+  if show(min(values)) == show(max(values)):
+    return show(values[0])
+  return f'{show(float(np.mean(values)))} ({show(min(values))}–{show(max(values))})'
+
+
+def document() -> str:
+  """docs/results.md."""
+  text = [
+    '# Results of several seeds',
+    '',
+    'Each number is the mean of the seeds, with the lowest and the highest; made by `python -m experiments.keep` from',
+    'finished runs. Reports of single runs have 95 % intervals. Minutes are those from the first step to the last',
+    'score, of seeds that were trained side by side, a core each.',
+  ]
+  for name in ORDER:
+    for run in kept(name):
+      seeds = ', '.join(map(str, run['seeds']))
+      text += ['', f'## `{run["command"]}`', '', f'Seeds {seeds}; at most {max(run["minutes"]):.0f} minutes a seed.']
+      for table in run['tables']:
+        columns = [column for column in table['columns'] if column != SOURCE]
+        text += ['', f'**{table["title"]}**', '', f'| {" | ".join(columns)} |', '|' + '---|' * len(columns)]
+        text += [f'| {" | ".join(spread(row.get(column, "–")) for column in columns)} |' for row in table['rows']]
+  return '\n'.join(text) + '\n'
+
+
+def headlines() -> list[str]:
+  """What counts most, as a table in Markdown; nothing where nothing is kept."""
+  rows = []
+  for name, says, title, column, where in HEADLINES:
+    for run in kept(name):
+      table = next(table for table in run['tables'] if title in table['title'])
+      right = [row for row in table['rows'] if column in row and all(v in row.get(k, '') for k, v in where.items())]
+      short = '; '.join(f'{row["system"]} {spread(row[column])}' for row in right)
+      rows.append(f'| {says} | {short} | {len(run["seeds"])} | {max(run["minutes"]):.0f} | `{run["command"]}` |')
+  if not rows:
+    return []
+  head = ['| what | reached | seeds | minutes a seed, at most | made by |', '|---|---|---|---|---|']
+  return ['', '**Search, captions, pictures** (all tables: [docs/results.md](docs/results.md))', '', *head, *rows]
