@@ -178,10 +178,12 @@ def prepare(task: Pairs, made: Towers, name: str) -> FrozenPairs:
   """The task, seen by the towers. What they made is kept among the compiled programs, for the next start."""
   examples = [example for source in task.splits.values() for example in source]
   texts = sorted({text for example in examples for text in encode.texts_of(example)})
-  mark = sha256([made.bert_variables, made.network_variables, np.array([made.side])])[:16]
-  file = cache('features') / f'{name}_{mark}.npz'
+  images = np.stack([example['image'] for example in examples])
+  given = [images, np.frombuffer('\n'.join(texts).encode(), np.uint8), np.array([made.side])]
+  mark = sha256([made.bert_variables, made.network_variables, *given])[:16]
+  file = cache('features') / f'{Path(name).stem}_{mark}.npz'
   if not file.is_file():
-    seen, read = made.pictures(np.stack([example['image'] for example in examples])), made.texts(texts)
+    seen, read = made.pictures(images), made.texts(texts)
     file.parent.mkdir(parents=True, exist_ok=True)
     with replacing(file) as out:
       np.savez(out, seen=seen, read=read)

@@ -6,6 +6,7 @@ M pairs, Q queries, N candidates, L words.
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import jax
@@ -34,7 +35,7 @@ class Pairs:
   length: L; labels: names of the categories of which 'unseen' is.
   """
 
-  splits: Mapping[str, Source]
+  splits: Mapping[str, Source | list[dict[str, Any]]]
   tokenizer: Tokenizer
   length: int
   labels: tuple[str, ...]
@@ -79,9 +80,16 @@ def given(batch: Mapping) -> tuple:
 
 
 def prepare(name: str, folder: str, length: int) -> Pairs:
-  """The data set of that name. The words are those of the training texts. Raises UserError for an unknown one."""
-  known_set(name, SETS)
-  splits = {split: load(twemoji.Twemoji, split, folder or None) for split in twemoji.SPLITS}
+  """The data set of that name, or of a file of pairs (.npz). The words are those of the training texts.
+
+  Raises UserError for an unknown one.
+  """
+  splits: Mapping[str, Source | list[dict[str, Any]]]
+  if name.endswith('.npz'):
+    splits = twemoji.of_file(Path(name))
+  else:
+    known_set(name, SETS, 'or a file of pairs, .npz')
+    splits = {split: load(twemoji.Twemoji, split, folder or None) for split in twemoji.SPLITS}
   tokenizer = tokens.build(text for example in splits['train'] for text in encode.texts_of(example))
   return Pairs(splits, tokenizer, length, tuple(twemoji.HELD_OUT.values()))
 

@@ -77,10 +77,11 @@ def begin(c: Any, args: Any, complete: Any, file: str) -> None:
   runs.keep_memory()
 
 
-def known_set(name: str, sets: Sequence[str]) -> None:
-  """Raises UserError for a data set that is not one of these."""
+def known_set(name: str, sets: Sequence[str], more: str = '') -> None:
+  """Raises UserError for a data set that is not one of these. more: what else it could have been."""
   if name not in sets:
-    raise UserError(f'data.name: found {name!r}, expected one of {sets}{nearest(name, sets)}')
+    other = f', {more}' if more else ''
+    raise UserError(f'data.name: found {name!r}, expected one of {sets}{other}{nearest(name, sets)}')
 
 
 def folders(systems: Sequence[str]) -> dict[str, str]:

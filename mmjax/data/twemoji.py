@@ -7,15 +7,19 @@ out as a whole, for zero-shot classification.
 """
 
 import re
+import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
+from mmjax.errors import UserError
+
 SIDE = 32  # pixels
+COLUMNS = ('name', 'keywords', 'category', 'subcategory')  # beside the images
 FILE = Path(__file__).parent / 'twemoji.npz'
 WHOLE = {  # categories that are one concept
   'country-flag': 'flags', 'subdivision-flag': 'flags', 'flag': 'flags', 'keycap': 'keycaps', 'skin-tone': 'skin tones',
@@ -32,10 +36,50 @@ _PEOPLE = re.compile(r'\b(man|woman|person|men|women|people|male|female|boy|girl
 _ALIKE = re.compile(r' (o clock)$| (thirty)$|\b(moon|medal|umbrella)\b')  # names of one concept
 
 
-def read() -> dict[str, np.ndarray]:
-  """'image' uint8 [M,32,32,3], and str [M]: 'name', 'keywords' (with '|' between them), 'category', 'subcategory'."""
-  with np.load(FILE, allow_pickle=False) as file:
-    return dict(file)
+def read(file: Path = FILE) -> dict[str, np.ndarray]:
+  """'image' uint8 [M,32,32,3], and str [M]: 'name', 'keywords' (with '|' between them), 'category', 'subcategory'.
+
+  Raises UserError for a file that holds something else.
+  """
+  try:
+    with np.load(file, allow_pickle=False) as found:
+      rows = dict(found)
+  except (OSError, ValueError, zipfile.BadZipFile) as error:
+    raise UserError(f'{file}: {error}; expected pairs as `python -m mmjax.data.pairs_file` makes them') from error
+  kinds = {'image': (np.uint8, (SIDE, SIDE, 3))} | {column: (np.str_, ()) for column in COLUMNS}
+  for name, (kind, shape) in kinds.items():
+    array = rows.get(name)
+    if (
+      array is None or array.dtype.type != kind or array.shape != (len(rows.get('name', ())), *shape) or not len(array)
+    ):
+      what = 'nothing' if array is None else f'{array.dtype} {array.shape}'
+      raise UserError(f'{file}: found {what} for {name!r}, expected {np.dtype(kind).name} of shape {("pairs", *shape)}')
+  return rows
+
+
+def examples(rows: dict[str, np.ndarray], concept: np.ndarray, ids: Iterable[int]) -> Iterator[dict[str, Any]]:
+  """Those pairs, as TFDS stores them; texts are str."""
+  labels = list(HELD_OUT)
+  for i in ids:
+    keywords, category = str(rows['keywords'][i]), str(rows['subcategory'][i])
+    yield {
+      'image': rows['image'][i],
+      'name': str(rows['name'][i]),
+      'keywords': keywords.split('|') if keywords else [],
+      'label': labels.index(category) if category in labels else -1,
+      'concept': concept[i],
+    }
+
+
+def of_file(file: Path) -> dict[str, list[dict[str, Any]]]:
+  """The SPLITS of another file of pairs, as they are read back from disk: texts are bytes."""
+  rows = read(file)
+  concept = concepts(rows)
+  splits = split_of(rows, concept)
+  coded = lambda example: (
+    example | {'name': example['name'].encode(), 'keywords': [word.encode() for word in example['keywords']]}
+  )
+  return {split: list(map(coded, examples(rows, concept, np.flatnonzero(splits == split)))) for split in SPLITS}
 
 
 def concepts(rows: dict[str, np.ndarray]) -> np.ndarray:
@@ -117,16 +161,4 @@ class Twemoji(tfds.core.GeneratorBasedBuilder):
   def _generate_examples(
     self, rows: dict[str, np.ndarray], concept: np.ndarray, ids: np.ndarray
   ) -> Iterator[tuple[int, dict[str, Any]]]:
-    labels = list(HELD_OUT)
-    for i in ids.tolist():
-      keywords, category = str(rows['keywords'][i]), str(rows['subcategory'][i])
-      yield (
-        i,
-        {
-          'image': rows['image'][i],
-          'name': str(rows['name'][i]),
-          'keywords': keywords.split('|') if keywords else [],
-          'label': labels.index(category) if category in labels else -1,
-          'concept': concept[i],
-        },
-      )
+    return zip(ids.tolist(), examples(rows, concept, ids), strict=True)

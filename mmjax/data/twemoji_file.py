@@ -17,9 +17,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mmjax.data.twemoji import FILE, SIDE
+from mmjax.data.twemoji import COLUMNS, FILE, SIDE
 
-COLUMNS = ('name', 'keywords', 'category', 'subcategory')
 PAPER = '#c8d8b0'  # behind the pictures: a pale green, which few of them are of
 
 
@@ -29,7 +28,7 @@ def make(pictures: Path, words: Path, out: Path) -> int:
     keywords = json.load(_member(archive, 'package/dist/emoji-en-US.json'))
   with tarfile.open(pictures) as archive:
     entries = json.load(_member(archive, 'package/emoji.json'))
-    images = {e['image']: _picture(_member(archive, f'package/img/twitter/64/{e["image"]}').read()) for e in entries}
+    images = {e['image']: picture(_member(archive, f'package/img/twitter/64/{e["image"]}').read()) for e in entries}
   entries.sort(key=lambda entry: entry['sort_order'])
   rows = []
   for entry in entries:
@@ -59,9 +58,16 @@ def _letters(codes: str) -> str:
   return ''.join(chr(int(code, 16)) for code in codes.split('-'))
 
 
-def _picture(file: bytes) -> np.ndarray:
-  image = Image.open(io.BytesIO(file)).convert('RGBA').resize((SIDE, SIDE), Image.Resampling.LANCZOS)
-  return np.asarray(Image.alpha_composite(Image.new('RGBA', image.size, PAPER), image).convert('RGB'))
+def picture(file: bytes) -> np.ndarray:
+  """A picture's file -> uint8 [SIDE,SIDE,3]: as large as fits, in the middle, on PAPER."""
+  image = Image.open(io.BytesIO(file)).convert('RGBA')
+  scale = SIDE / max(image.size)
+  width, height = (max(1, round(size * scale)) for size in image.size)
+  paper = Image.new('RGBA', (SIDE, SIDE), PAPER)
+  paper.alpha_composite(
+    image.resize((width, height), Image.Resampling.LANCZOS), ((SIDE - width) // 2, (SIDE - height) // 2)
+  )
+  return np.asarray(paper.convert('RGB'))
 
 
 if __name__ == '__main__':
