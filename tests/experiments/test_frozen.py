@@ -19,6 +19,14 @@ SMALL = {'width': 8, 'heads': 2, 'mlp': 16, 'scan': False}
 WORDS = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', *'abcdefghijklmnopqrstuvwxyz', 'red', 'heart', 'face', 'cat']
 
 
+def towers_in(root):
+  """Writes two small towers, 'bert' and 'network', that know nothing."""
+  stored(root, 'bert', BERT(len(WORDS), frozen.LONGEST, schedule='1*[t<t]', **SMALL), jnp.ones((1, 2), int))
+  network = EfficientNetLite(((1, 3, 2, 1, 4), (1, 3, 2, 2, 4)), 4, 6, 5)
+  stored(root, 'network', network, jnp.zeros((1, 32, 32, 3)))
+  (root / 'bert' / 'vocab.txt').write_text('\n'.join(WORDS))
+
+
 def stored(folder, name, model, *given):
   variables = drawn(model, *given, train=False)
   save(model, variables, folder / name)
@@ -28,10 +36,7 @@ def stored(folder, name, model, *given):
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
   root = tmp_path_factory.mktemp('towers')
-  stored(root, 'bert', BERT(len(WORDS), frozen.LONGEST, schedule='1*[t<t]', **SMALL), jnp.ones((1, 2), int))
-  network = EfficientNetLite(((1, 3, 2, 1, 4), (1, 3, 2, 2, 4)), 4, 6, 5)
-  stored(root, 'network', network, jnp.zeros((1, 32, 32, 3)))
-  (root / 'bert' / 'vocab.txt').write_text('\n'.join(WORDS))
+  towers_in(root)
   return root
 
 

@@ -11,9 +11,11 @@ import types
 import pytest
 from PIL import Image
 
-from experiments import asking, blip, clip, composed_search, dalle, sentiment
+from experiments import asking, blip, clip, composed_search, dalle, frozen, sentiment, telling
 from mmjax import cli
 from mmjax.data import posts, products, scenes
+from mmjax.encoders import efficientnet
+from tests.experiments.test_frozen import towers_in
 from tests.experiments.test_runs import rows, without_clock
 
 pytestmark = pytest.mark.slow
@@ -80,6 +82,8 @@ def test_a_run_says_what_it_made(finished, name):
   workdir, done = finished(name)
   assert f'report: {workdir / "report.html"}' in done.out.splitlines()
   assert (workdir / 'report.html').stat().st_size > 20_000
+  tables = json.loads((workdir / telling.TABLES).read_text())
+  assert any('value' in cell for row in tables[0]['rows'] for cell in row.values() if isinstance(cell, dict))
   for words in SAID[name]:
     assert words in done.out
   for folder in (workdir, *(workdir / stage for stage in STAGES[name])):
@@ -114,9 +118,23 @@ def test_what_was_trained_can_be_asked(finished, name, tmp_path):
   picture = tmp_path / 'a.png'
   Image.new('RGB', (40, 30), 'red').save(picture)
   answer = asking.Asked(workdir / 'model', picture).answer(labels=['red heart', 'flag'])
-  assert {label for label, _ in answer.said} == {'red heart', 'flag'} and {
-    found.shape for found in answer.maps.values()
-  } == {(4, 4)}
+  assert {label for label, _ in answer.said} == {'red heart', 'flag'}
+  assert {found.shape for found in answer.maps.values()} == {(4, 4)}
+
+
+def test_a_clip_of_frozen_towers(tmp_path, monkeypatch):
+  """On towers that know nothing: what is learnt on their features is asked as a whole."""
+  towers_in(tmp_path)
+  monkeypatch.setattr(frozen, 'cache', lambda name: tmp_path / name)
+  monkeypatch.setattr(efficientnet, 'SIDE', 32)
+  parts = (f'--config.frozen.{part}={tmp_path / folder}' for part, folder in (('text', 'bert'), ('image', 'network')))
+  done = call('clip', tmp_path / 'run', *parts, '--config.frozen.side=32')
+  assert done.code == 0, done.err
+  assert 'a page to search in' not in done.out and not (tmp_path / 'run' / 'search.html').exists()
+  picture = tmp_path / 'a.png'
+  Image.new('RGB', (40, 30), 'red').save(picture)
+  asked = asking.Asked(tmp_path / 'run' / 'model', picture)
+  assert asked.reading.side == 32 and len(asked.answer(labels=['heart', 'cat']).said) == 2
 
 
 @pytest.mark.parametrize('name, key, words', [
