@@ -145,7 +145,7 @@ def _nlvr(model: BLIPNLVR) -> list[Row]:
 
 def outputs_nlvr(plan: Plan, variables: Mapping, given: Arrays) -> Arrays:
   """The authors' prediction. As there, the batch's first images come before its second ones."""
-  image = np.asarray(given['image']).transpose(0, 2, 3, 1)
+  image = given['image'].transpose(0, 2, 3, 1)
   image = image.reshape(2, -1, *image.shape[1:]).swapaxes(0, 1)
   called = (image, given['input_ids'], given['attention_mask'] > 0)
   out = plan.model.apply(variables, *called, train=False)

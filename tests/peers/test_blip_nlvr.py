@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from mmjax.convert.load import converted, read
+from mmjax.convert.check import compute
 from mmjax.convert.tensors import write_tensors
 
 pytestmark = pytest.mark.peers
@@ -109,7 +109,7 @@ def theirs(w, layers, averages, image, ids, mask, targets):
   return prediction, F.cross_entropy(prediction, targets)
 
 
-@pytest.mark.parametrize(('seed', 'layers', 'averages'), [(0, 3, 2), (1, 2, 0), (2, 2, 2)])
+@pytest.mark.parametrize(('seed', 'layers', 'averages'), [(0, 3, 2), (1, 2, 0)])
 def test_two_images_are_read_as_by_the_authors(tmp_path, seed, layers, averages):
   import torch
 
@@ -131,9 +131,11 @@ def test_two_images_are_read_as_by_the_authors(tmp_path, seed, layers, averages)
   prediction, loss = theirs(w, layers, averages, *given)
   loss.backward()
 
-  plan, tensors = read(tmp_path)
-  variables = converted(plan, tensors)
-  found = plan.outputs(plan, variables, {'image': image, 'input_ids': ids, 'attention_mask': mask, 'targets': targets})
+  inputs = {'image': image, 'input_ids': ids, 'attention_mask': mask, 'targets': targets}
+  write_tensors(
+    tmp_path / 'inputs.safetensors', {name: (a.dtype, a.shape) for name, a in inputs.items()}, inputs.values()
+  )
+  found = compute(tmp_path)
   np.testing.assert_allclose(found['prediction'], prediction.detach().numpy(), atol=1e-5)
   np.testing.assert_allclose(found['loss'], float(loss.detach()), atol=1e-5)
   for name, tensor in w.items():
