@@ -7,13 +7,13 @@ the best that words alone, or the picture alone, can reach is known. Pictures of
 M posts; tones are 0 negative, 1 positive, 2 none.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from mmjax.data import twemoji
+from mmjax.data.drawn import Drawn, picture
 
 TONES = ('negative', 'positive', 'none')
 LABELS = TONES[:2]
@@ -62,35 +62,15 @@ def generate(number: int, seed: int, new: bool) -> dict[str, np.ndarray]:
   }
 
 
-class Posts(tfds.core.GeneratorBasedBuilder):
+class Posts(Drawn):
   """TFDS builder of train 6,000, validation 500, test 1,000 posts, and 1,000 with pictures that are new."""
 
-  VERSION = tfds.core.Version('1.0.0')
-  RELEASE_NOTES = {'1.0.0': 'First release.'}
   SPLITS = SPLITS
-  url_infos = None  # nothing is downloaded; TFDS looks for checksums otherwise, through importlib_resources
+  DESCRIPTION = 'Made-up posts of a sentence and a picture, with what they feel.'
 
-  def _info(self) -> tfds.core.DatasetInfo:
-    feature = tfds.features
-    side = twemoji.SIDE
-    return tfds.core.DatasetInfo(
-      builder=self,
-      description='Made-up posts of a sentence and a picture, with what they feel.',
-      disable_shuffling=True,
-      features=feature.FeaturesDict(
-        {
-          'image': feature.Tensor(shape=(side, side, 3), dtype=np.uint8, encoding=feature.Encoding.BYTES),
-          'text': feature.Text(),
-          'kind': feature.Scalar(np.int32),
-          'label': feature.Scalar(np.int32),
-        }
-      ),
-    )
+  def features(self) -> dict[str, Any]:
+    number = tfds.features.Scalar(np.int32)
+    return {'image': picture(twemoji.SIDE), 'text': tfds.features.Text(), 'kind': number, 'label': number}
 
-  def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
-    return {split: self._generate_examples(split, *sizes) for split, sizes in self.SPLITS.items()}
-
-  def _generate_examples(self, split: str, number: int, seed: int) -> Iterator[tuple[int, dict[str, Any]]]:
-    arrays = generate(number, seed, split == 'test_new')
-    for i in range(number):
-      yield i, {name: array[i] for name, array in arrays.items()}
+  def draw(self, split: str, number: int, seed: int) -> dict[str, np.ndarray]:
+    return generate(number, seed, split == 'test_new')

@@ -7,12 +7,13 @@ M wishes; attributes are int [...,4], indices into KINDS, COLORS, PATTERNS and S
 """
 
 import itertools
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image, ImageDraw
+
+from mmjax.data.drawn import Drawn, picture
 
 KINDS = ('shirt', 'mug', 'bag', 'lamp')
 COLORS = ('red', 'green', 'blue', 'orange', 'purple', 'black')
@@ -101,36 +102,16 @@ def generate(number: int, seed: int, unseen: bool) -> dict[str, np.ndarray]:
   }
 
 
-class Products(tfds.core.GeneratorBasedBuilder):
+class Products(Drawn):
   """TFDS builder of train 8,000, validation 500 and test 1,000 wishes, and 500 for products that are held out."""
 
-  VERSION = tfds.core.Version('1.0.0')
-  RELEASE_NOTES = {'1.0.0': 'First release.'}
   SPLITS = SPLITS
-  url_infos = None  # nothing is downloaded; TFDS looks for checksums otherwise, through importlib_resources
+  DESCRIPTION = 'Pictures of products, what should be different, and pictures of what is wanted.'
 
-  def _info(self) -> tfds.core.DatasetInfo:
-    feature = tfds.features
-    picture = feature.Tensor(shape=(SIDE, SIDE, 3), dtype=np.uint8, encoding=feature.Encoding.BYTES)
-    return tfds.core.DatasetInfo(
-      builder=self,
-      description='Pictures of products, what should be different, and pictures of what is wanted.',
-      disable_shuffling=True,
-      features=feature.FeaturesDict(
-        {
-          'image': picture,
-          'wanted_image': picture,
-          'attributes': feature.Tensor(shape=(4,), dtype=np.int32),
-          'wanted': feature.Tensor(shape=(4,), dtype=np.int32),
-          'text': feature.Text(),
-        }
-      ),
-    )
+  def features(self) -> dict[str, Any]:
+    attributes = tfds.features.Tensor(shape=(4,), dtype=np.int32)
+    pictures = {'image': picture(SIDE), 'wanted_image': picture(SIDE)}
+    return pictures | {'attributes': attributes, 'wanted': attributes, 'text': tfds.features.Text()}
 
-  def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
-    return {split: self._generate_examples(split, *sizes) for split, sizes in self.SPLITS.items()}
-
-  def _generate_examples(self, split: str, number: int, seed: int) -> Iterator[tuple[int, dict[str, Any]]]:
-    arrays = generate(number, seed, split == 'unseen')
-    for i in range(number):
-      yield i, {name: array[i] for name, array in arrays.items()}
+  def draw(self, split: str, number: int, seed: int) -> dict[str, np.ndarray]:
+    return generate(number, seed, split == 'unseen')

@@ -6,13 +6,13 @@ fixed seeds. Some pairs of objects are in no training text.
 M pictures of 32 x 32; a picture's attributes are int [2,2]: colour and shape of what is left, and of what is right.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 from numpy.lib.stride_tricks import sliding_window_view
 
+from mmjax.data.drawn import Drawn, picture
 from mmjax.data.sort_of_clevr import COLORS, HALF, RGB, SHAPES, STAMP
 
 SIDE, MIDDLE = 32, 16  # pixels
@@ -95,33 +95,15 @@ def generate(number: int, seed: int, unseen: bool) -> dict[str, np.ndarray]:
   }
 
 
-class Scenes(tfds.core.GeneratorBasedBuilder):
+class Scenes(Drawn):
   """TFDS builder of train 8,000, validation 500 and test 1,000 pictures, and 500 of pairs that are held out."""
 
-  VERSION = tfds.core.Version('1.0.0')
-  RELEASE_NOTES = {'1.0.0': 'First release.'}
   SPLITS = SPLITS
-  url_infos = None  # nothing is downloaded; TFDS looks for checksums otherwise, through importlib_resources
+  DESCRIPTION = 'Two coloured shapes side by side, told in words.'
 
-  def _info(self) -> tfds.core.DatasetInfo:
-    feature = tfds.features
-    return tfds.core.DatasetInfo(
-      builder=self,
-      description='Two coloured shapes side by side, told in words.',
-      disable_shuffling=True,
-      features=feature.FeaturesDict(
-        {
-          'image': feature.Tensor(shape=(SIDE, SIDE, 3), dtype=np.uint8, encoding=feature.Encoding.BYTES),
-          'attributes': feature.Tensor(shape=(2, 2), dtype=np.int32),
-          'text': feature.Text(),
-        }
-      ),
-    )
+  def features(self) -> dict[str, Any]:
+    attributes = tfds.features.Tensor(shape=(2, 2), dtype=np.int32)
+    return {'image': picture(SIDE), 'attributes': attributes, 'text': tfds.features.Text()}
 
-  def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
-    return {split: self._generate_examples(split, *sizes) for split, sizes in self.SPLITS.items()}
-
-  def _generate_examples(self, split: str, number: int, seed: int) -> Iterator[tuple[int, dict[str, Any]]]:
-    arrays = generate(number, seed, split == 'unseen')
-    for i in range(number):
-      yield i, {name: array[i] for name, array in arrays.items()}
+  def draw(self, split: str, number: int, seed: int) -> dict[str, np.ndarray]:
+    return generate(number, seed, split == 'unseen')

@@ -12,12 +12,12 @@ M pictures, R regions (objects, 6), Q questions of a picture (20).
 """
 
 import itertools
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
 
+from mmjax.data.drawn import RAW, Drawn, picture
 from mmjax.errors import UserError, nearest
 
 COLORS = ('red', 'green', 'blue', 'orange', 'gray', 'yellow')
@@ -197,41 +197,25 @@ def _place(own: np.ndarray, cover: np.ndarray, color: str) -> np.ndarray:
   return places[((places - places.mean(0)) ** 2).sum(-1).argmin()]  # the middle one
 
 
-class SortOfClevr(tfds.core.GeneratorBasedBuilder):
+class SortOfClevr(Drawn):
   """TFDS builder of train 9,800, validation 500, test200 200 (the size of the paper) and test2000 2,000 pictures."""
 
-  VERSION = tfds.core.Version('1.0.0')
-  RELEASE_NOTES = {'1.0.0': 'First release.'}
   SPLITS = SPLITS
-  url_infos = None  # nothing is downloaded; TFDS looks for checksums otherwise, through importlib_resources
+  DESCRIPTION = 'Pictures of six coloured shapes with relational and non-relational questions.'
+  HOMEPAGE = 'https://arxiv.org/abs/1706.01427'
 
-  def _info(self) -> tfds.core.DatasetInfo:
-    feature = tfds.features
-    raw = feature.Encoding.BYTES  # pixels as they are in memory: quicker to read than a PNG; records are compressed
-    regions, questions = len(COLORS), 2 * QUESTIONS
-    return tfds.core.DatasetInfo(
-      builder=self,
-      description='Pictures of six coloured shapes with relational and non-relational questions.',
-      homepage='https://arxiv.org/abs/1706.01427',
-      disable_shuffling=True,
-      features=feature.FeaturesDict(
-        {
-          'image': feature.Tensor(shape=(SIDE, SIDE, 3), dtype=np.uint8, encoding=raw),
-          'boxes': feature.Tensor(shape=(regions, 4), dtype=np.float32),
-          'crops': feature.Tensor(shape=(regions, 2 * HALF + 1, 2 * HALF + 1, 3), dtype=np.uint8, encoding=raw),
-          'color': feature.Tensor(shape=(regions,), dtype=np.int32),
-          'shape': feature.Tensor(shape=(regions,), dtype=np.int32),
-          'question': feature.Sequence(feature.Text(), length=questions),
-          'question_type': feature.Tensor(shape=(questions,), dtype=np.int32),
-          'answer': feature.Tensor(shape=(questions,), dtype=np.int32),
-        }
-      ),
-    )
+  def features(self) -> dict[str, Any]:
+    feature, regions, questions, crop = tfds.features, len(COLORS), 2 * QUESTIONS, 2 * HALF + 1
+    return {
+      'image': picture(SIDE),
+      'boxes': feature.Tensor(shape=(regions, 4), dtype=np.float32),
+      'crops': feature.Tensor(shape=(regions, crop, crop, 3), dtype=np.uint8, encoding=RAW),
+      'color': feature.Tensor(shape=(regions,), dtype=np.int32),
+      'shape': feature.Tensor(shape=(regions,), dtype=np.int32),
+      'question': feature.Sequence(feature.Text(), length=questions),
+      'question_type': feature.Tensor(shape=(questions,), dtype=np.int32),
+      'answer': feature.Tensor(shape=(questions,), dtype=np.int32),
+    }
 
-  def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
-    return {split: self._generate_examples(number, seed) for split, (number, seed) in self.SPLITS.items()}
-
-  def _generate_examples(self, number: int, seed: int) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    arrays, _ = generate(number, seed)
-    for i in range(number):
-      yield i, {name: array[i] for name, array in arrays.items()}
+  def draw(self, split: str, number: int, seed: int) -> dict[str, np.ndarray]:
+    return generate(number, seed)[0]
