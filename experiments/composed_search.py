@@ -26,7 +26,7 @@ import numpy as np
 from configs import composed_search as complete
 from experiments import pairs, telling, training
 from mmjax import objectives
-from mmjax.data import products, tokens
+from mmjax.data import encode, products, tokens
 from mmjax.data.pipeline import load
 from mmjax.metrics import retrieval
 from mmjax.models.tirg import Composer
@@ -44,11 +44,8 @@ def name_of(how: str) -> str:
 
 def examples(split: str, folder: str, tokenizer) -> list[dict[str, np.ndarray]]:
   """All of a split, in memory: 'image', 'wanted_image' uint8 [h,w,3], 'text' [L], 'wanted' and 'attributes' [4]."""
-  source = list(load(products.Products, split, folder or None))
-  ids = tokens.encode(tokenizer, [example['text'].decode() for example in source], products.LENGTH)
-  one = np.ones((), np.float32)
-  keys = ('image', 'wanted_image', 'wanted', 'attributes')
-  return [{key: e[key] for key in keys} | {'text': text, 'weight': one} for e, text in zip(source, ids)]
+  source = load(products.Products, split, folder or None)
+  return encode.told(source, tokenizer, products.LENGTH, 'image', 'wanted_image', 'wanted', 'attributes')
 
 
 def words() -> Any:

@@ -19,7 +19,7 @@ from experiments import pairs
 from experiments.telling import Cell
 from experiments.training import known_set
 from mmjax import objectives
-from mmjax.data import scenes, tokens
+from mmjax.data import encode, scenes, tokens
 from mmjax.data.pipeline import Source, load
 from mmjax.encoders.image import ConvGrid
 from mmjax.metrics.images import psnr
@@ -44,13 +44,7 @@ class Task:
 
   def examples(self, split: str) -> list[dict[str, np.ndarray]]:
     """All of a split, in memory: 'image' uint8 [h,w,3], 'text' int32 [L], 'attributes', 'weight' 1."""
-    source = list(self.splits[split])
-    ids = tokens.encode(self.tokenizer, [example['text'].decode() for example in source], scenes.LENGTH)
-    one = np.ones((), np.float32)
-    return [
-      {'image': example['image'], 'text': text, 'attributes': example['attributes'], 'weight': one}
-      for example, text in zip(source, ids)
-    ]
+    return encode.told(self.splits[split], self.tokenizer, scenes.LENGTH, 'image', 'attributes')
 
 
 def prepare(name: str, folder: str) -> Task:

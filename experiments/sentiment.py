@@ -28,7 +28,7 @@ from flax import linen as nn
 from configs import sentiment as complete
 from experiments import pairs, telling, training
 from mmjax import augment, objectives
-from mmjax.data import posts, tokens
+from mmjax.data import encode, posts, tokens
 from mmjax.data.pipeline import load
 from mmjax.encoders.image import ConvGrid
 from mmjax.errors import UserError
@@ -90,13 +90,9 @@ class Feeling(nn.Module):
 
 def examples(split: str, folder: str, tokenizer) -> list[dict[str, np.ndarray]]:
   """All of a split, in memory: 'image', 'text' [L], 'answer', 'kind', 'question_type' [kinds] bool, 'weight' 1."""
-  source = list(load(posts.Posts, split, folder or None))
-  ids = tokens.encode(tokenizer, [example['text'].decode() for example in source], posts.LENGTH)
-  one, kinds = np.ones((), np.float32), np.eye(len(posts.KINDS), dtype=bool)
-  return [
-    {'image': e['image'], 'text': text, 'answer': e['label'], 'question_type': kinds[e['kind']], 'weight': one}
-    for e, text in zip(source, ids)
-  ]
+  kinds = np.eye(len(posts.KINDS), dtype=bool)
+  found = encode.told(load(posts.Posts, split, folder or None), tokenizer, posts.LENGTH, 'image', 'label', 'kind')
+  return [{**e, 'answer': e['label'], 'question_type': kinds[e['kind']]} for e in found]
 
 
 def drawn(shift: int, tint: float):

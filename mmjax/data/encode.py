@@ -5,7 +5,7 @@ int32 [K], 'answer' int32 [K], 'weight' float32 [K] (1, or 0 for a question that
 once, when the encoder is made.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -82,6 +82,14 @@ def pairs(tokenizer: Tokenizer, length: int) -> Encoder:
     return {'image': example['image'], 'text': ids, 'part': parts, 'weight': np.ones((), np.float32)}
 
   return encode
+
+
+def told(source: Iterable[Example], tokenizer: Tokenizer, length: int, *keys: str) -> list[dict[str, np.ndarray]]:
+  """All examples, in memory: the named keys as they are, their 'text' as int32 [L], and 'weight' 1."""
+  examples = list(source)
+  ids = tokens.encode(tokenizer, [example['text'].decode() for example in examples], length)
+  one = np.ones((), np.float32)
+  return [{key: e[key] for key in keys} | {'text': text, 'weight': one} for e, text in zip(examples, ids, strict=True)]
 
 
 def texts_of(example: Example) -> list[str]:
