@@ -47,6 +47,11 @@ def get_config(variant: str = 'twemoji') -> ConfigDict:
   c.contrast.soft = 0.4
   c.contrast.warmup = 200  # steps over which `soft` grows from 0
 
+  c.captions = ConfigDict()  # a second stage: the decoder alone, section 5.2
+  c.captions.steps = 600
+  c.captions.warmup = 50
+  c.captions.lr = 1e-3
+
   c.augment = ConfigDict()  # the paper has random crops and RandAugment
   c.augment.shift = 3  # pixels, either way
   c.augment.tint = 0.15  # how much stronger or weaker a colour can be
@@ -76,6 +81,7 @@ def get_config(variant: str = 'twemoji') -> ConfigDict:
   c.parallel.how = 'jit'  # or 'pmap'
 
   if variant == 'tiny':
+    c.captions.steps, c.captions.warmup = 20, 2
     c.optim.steps, c.optim.warmup, c.eval.every, c.log.every = 40, 4, 20, 10
   elif variant == 'base':  # configs/pretrain.yaml and models/blip_pretrain.py of the authors' code; section 4.1
     c.data.name, c.data.length, c.data.caption = 'pretrain_14m', 30, 30
@@ -92,5 +98,7 @@ def get_config(variant: str = 'twemoji') -> ConfigDict:
     c.optim.lr, c.optim.warmup, c.optim.clip = 3e-4, 3000, 0.0  # there by 0.9 an epoch down to 1e-6, not cosine
     c.optim.steps = 20 * 14_000_000 // 2400  # 20 epochs
     c.contrast.warmup = 2 * 14_000_000 // 2400  # two epochs
+    c.captions.lr, c.captions.warmup = 1e-5, 0  # configs/caption_coco.yaml, of 5 epochs on COCO's captions
+    c.captions.steps = 5 * 566_747 // 2400  # there 256 captions a step
     c.eval.every = c.log.every = 1000
   return c

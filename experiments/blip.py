@@ -1,8 +1,9 @@
-"""BLIP (Li et al. 2022, arXiv:2201.12086) trained on pairs of image and text: contrast, matching and captions at once.
+"""BLIP (Li et al. 2022, arXiv:2201.12086) trained on pairs of image and text: contrast, matching and captions at once,
+then, as in section 5.2, its decoder tuned by captions alone.
 
-Prepares the data, trains, then writes captions of pictures of concepts that no training picture shows, beside copies of
-the nearest training caption, and searches among them by contrast alone and read again by the matching encoder. Prints
-both with intervals and writes a report with pictures. The same command goes on where an interrupted run stopped.
+Searches among pictures of concepts that no training picture shows, by contrast alone and read again by the matching
+encoder, and writes captions of them, beside copies of the nearest training caption. Prints both with intervals and
+writes a report with pictures. The same command goes on where an interrupted run stopped.
 """
 
 from experiments import EVAL_FLAGS as FLAGS
@@ -25,23 +26,18 @@ import numpy as np
 
 from configs import blip as complete
 from experiments import asking, faithful, pairs, telling, training
-from mmjax import augment, generate, objectives, train
-from mmjax.data import tokens, twemoji
+from experiments.captioning import CONTRAST, READ, TUNED, UNTUNED, WAYS, Reader, describe, judged, same, search
+from mmjax import augment, objectives, train
+from mmjax.data import twemoji
 from mmjax.encoders.image import to_float
-from mmjax.fusion import relevance
-from mmjax.fusion.layers import MAPS
-from mmjax.metrics import captions
-from mmjax.models.blip import BLIP, Text, writer
+from mmjax.models.blip import BLIP, Text
 from mmjax.models.blip_pretraining import Pretraining
 from mmjax.models.vit import ViT
 from mmjax.workdir import open_workdir
 
 HELD_OUT = {'new concepts': ('test',), 'new categories': ('unseen',)}  # -> splits
-WAYS = ('text to image', 'image to text')
-CONTRAST, READ = 'BLIP, contrast alone', 'BLIP, read again by the matching encoder'
-WRITTEN, NEAREST, PIXELS = 'BLIP', 'caption of the nearest training picture', 'the same, nearest by pixels'
+SYSTEM = 'BLIP'
 SHOWN = 12  # captions in the report
-AT_ONCE = 2048  # pairs that the matching encoder reads
 
 
 def build(c, task: pairs.Pairs) -> Pretraining:
@@ -49,100 +45,6 @@ def build(c, task: pairs.Pairs) -> Pretraining:
   text = functools.partial(Text, vocab=task.vocab + 2, positions=task.length, **c.model.text)
   model = BLIP(ViT(image=twemoji.SIDE, **c.model.image), text(), text(writes=True), c.model.out)
   return Pretraining(model, first=(task.vocab, task.vocab + 1), **c.contrast)
-
-
-class Reader:
-  """A trained BLIP at work."""
-
-  def __init__(self, c, pre: Pretraining, task: pairs.Pairs, params: Mapping):
-    self.c, self.pre, self.task, self.variables = c, pre, task, pre.variables(params)
-
-  def see(self, image: np.ndarray) -> tuple[jax.Array, jax.Array]:
-    """image uint8 [N,h,w,3] -> (patches [N,P,F], vectors [N,E])."""
-    return _see(self.pre.model, self.variables, image)
-
-  def begun(self, text: np.ndarray) -> np.ndarray:
-    """text [Q,L], begun as one that reads an image."""
-    return np.concatenate([np.full((len(text), 1), self.pre.first[0]), text[:, 1:]], 1)
-
-  def contrast(self, text: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """The cosine of each text [Q,L] with each image [N,h,w,3]: [Q,N]."""
-    return np.asarray(_alone(self.pre.model, self.variables, text) @ self.see(image)[1].T)
-
-  def read_again(self, scores: np.ndarray, way: str, text: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """Scores [Q,N] of queries for candidates, one of the WAYS, with the probability of a match added to the best.
-
-    That is to the `rerank` best of each row; the rest come behind them, as in the authors' evaluation.
-    """
-    best = np.argsort(-scores, 1, kind='stable')[:, : self.c.rerank]
-    query, candidate = np.repeat(np.arange(len(scores)), best.shape[1]), best.ravel()
-    which_text, which_image = (query, candidate) if way == WAYS[0] else (candidate, query)
-    reads = self.begun(text)
-    seen, match = self.see(image)[0], np.zeros(len(query))
-    for start in range(0, len(query), AT_ONCE):
-      rows = np.arange(start, start + AT_ONCE) % len(query)  # always so many: compiled once
-      match[rows] = _match(self.pre.model, self.variables, reads[which_text[rows]], seen[which_image[rows]])
-    again = scores - 100
-    again[query, candidate] = scores[query, candidate] + match
-    return again
-
-  def write(self, image: np.ndarray) -> list[str]:
-    """A caption of each image [N,h,w,3], by beam search."""
-    how = (self.pre.first[1], self.c.data.caption, self.c.beams)
-    ids = np.asarray(_write(self.pre.model, self.variables, self.see(image)[0], *how))
-    known = (ids >= len(tokens.SPECIAL)) & (ids < self.task.vocab)
-    return [' '.join(tokens.words(self.task.tokenizer, row[word])) for row, word in zip(ids, known)]
-
-  def maps(self, text: np.ndarray, image: np.ndarray) -> dict[str, np.ndarray]:
-    """Which patches say that each text [M,L] matches its image [M,h,w,3]: raw attention and relevance, [M,P]."""
-    reads = self.begun(text)
-    found, gradients = _maps(self.pre.model, self.variables, reads, image)
-    model: Any = self.pre.model
-    patches = 1 + (model.image.image // model.image.patch) ** 2
-    into_text = ('encoder/encoder', model.encoder.schedule, {'t': text.shape[1], 'v': patches}, ('t', 'v'))
-    within = ('image/encoder', model.image.schedule, {'v': patches}, ('v', 'v'))
-    attention, relevant = asking.traced(found, gradients, [into_text, within])
-    return {'relevance, all layers': np.asarray(relevant), 'attention, last layer': np.asarray(attention)}
-
-  def matches(self, text: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """How likely each text [M,L] matches its image [M,h,w,3]: [M]."""
-    reads = self.begun(text)
-    return np.asarray(_match(self.pre.model, self.variables, reads, self.see(image)[0]))
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _maps(model: Any, variables: Mapping, text: jax.Array, image: jax.Array):
-  def matched(m):
-    return m.read(text, text > 0, m.image(to_float(image), train=False)['v'], train=False)['matched']
-
-  apply = lambda more: model.apply({**variables, **more}, method=matched, mutable=[MAPS])
-  return relevance.maps_and_gradients(apply, lambda out: jax.nn.log_softmax(out)[:, 1])[1:]
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _see(model: Any, variables: Mapping, image: jax.Array):
-  def both(m):
-    seen = m.image(to_float(image), train=False)['v']
-    return seen, m.of_image(seen)
-
-  return model.apply(variables, method=both)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _alone(model: Any, variables: Mapping, text: jax.Array):
-  return model.apply(variables, text, text > 0, train=False, method='alone')['text']
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _match(model: Any, variables: Mapping, text: jax.Array, seen: jax.Array):
-  out = model.apply(variables, text, text > 0, seen, train=False, method='read')
-  return jax.nn.softmax(out['matched'])[:, 1]
-
-
-@functools.partial(jax.jit, static_argnums=(0, 3, 4, 5))
-def _write(model: Any, variables: Mapping, seen: jax.Array, first: int, length: int, beams: int):
-  step, prompt = writer(model, variables, seen, None, length), jnp.full((len(seen), 1), first)
-  return generate.beam(step, prompt, beams=beams, length=length, end=tokens.SPECIAL.index('[SEP]'))
 
 
 def drawn(c, task: pairs.Pairs):
@@ -156,46 +58,21 @@ def drawn(c, task: pairs.Pairs):
   return augmented
 
 
-def search(reader: Reader, held: pairs.Arrays) -> dict[str, dict[str, pairs.Score]]:
-  """{'system, way': scores} by contrast alone, and with the first of it read again."""
-  text, image, right = held['text'], held['image'], np.eye(len(held['text']), dtype=bool)
-  found, scores = {}, reader.contrast(text, image)
-  for way, table in zip(WAYS, (scores, scores.T)):
-    found[f'{CONTRAST}, {way}'] = pairs.search(table, right, held['concept'])
-    found[f'{READ}, {way}'] = pairs.search(reader.read_again(table, way, text, image), right, held['concept'])
-  return found
+def forward_captions(model: Any, first: int):
+  """What `train.train_step` runs of the second stage: the decoder, on images with their captions."""
+
+  def run(variables, batch, *, train, key):
+    caption = batch['caption']
+    given = caption.at[:, 0].set(first), caption > 0
+    return model.apply(variables, batch['image'], *given, train=train, rngs={'dropout': key} if train else {}), {}
+
+  return run
 
 
-def nearest(near: np.ndarray, train: pairs.Arrays) -> list[str]:
-  """The names of the training pictures that are nearest: near [M,N], higher is nearer."""
-  return [str(train['name'][n]) for n in near.argmax(1)]
-
-
-def judged(written: list[str], held: pairs.Arrays) -> dict[str, pairs.Score | float]:
-  """Scores of captions against the names, with 95 % intervals over concepts where they are means."""
-  given = [[str(name)] for name in held['name']]
-  each = captions.scores(written, given)
-  each['the very words'] = np.array([same(text, names[0]) for text, names in zip(written, given)], float)
-  return {name: pairs.mean(x, held['concept']) for name, x in each.items()} | captions.bleu(written, given)
-
-
-def same(one: str, other: str) -> bool:
-  """Whether two captions have the same words."""
-  return captions.plain(one) == captions.plain(other)
-
-
-def describe(reader: Reader, task: pairs.Pairs, held: pairs.Arrays) -> dict[str, list[str]]:
-  """{system: its captions of what is held out}."""
-  train = task.arrays('train')
-  flat = lambda image: image.reshape(len(image), -1).astype(np.float32) / 255
-  a, b = flat(held['image']), flat(train['image'])
-  by_pixels = 2 * a @ b.T - (b**2).sum(1)
-  by_vectors = np.asarray(reader.see(held['image'])[1] @ reader.see(train['image'])[1].T)
-  return {
-    WRITTEN: reader.write(held['image']),
-    NEAREST: nearest(by_vectors, train),
-    PIXELS: nearest(by_pixels, train),
-  }
+def captions_alone(out: Mapping, batch: Mapping, axis: str | None = None):
+  """The objective of the second stage."""
+  caption = batch['caption']
+  return objectives.captions(out, {**batch, 'text': caption, 'text_mask': caption > 0})
 
 
 def run(c, args) -> None:
@@ -216,29 +93,28 @@ def run(c, args) -> None:
     source=task.splits['train'],
     encode=task.encode,
   )
-  reader = lambda: Reader(c, pre, task, fit.state.params)
+  reader = lambda: Reader(c, pre, task, pre.variables(fit.state.params))
   workdir = open_workdir(args.workdir, c.to_dict(), fresh=fresh)
-  found: dict[str, Any] = {}
+  validation = task.arrays('validation')
+  found: dict[str, Any] = {name: {'held': task.arrays(*splits)} for name, splits in HELD_OUT.items()}
+
+  def told(part: str) -> dict[str, dict[str, float]]:
+    systems = ((name, system, scores) for name in found for system, scores in found[name][part].items())
+    return {f'test, {name}: {system}': pairs.values(scores) for name, system, scores in systems}
 
   def validate() -> dict[str, float]:
-    held = task.arrays('validation')
-    scores = reader().contrast(held['text'], held['image'])
-    return {'accuracy': pairs.search(scores, np.eye(len(scores), dtype=bool), held['concept'])['R@5'][0]}
+    scores = reader().contrast(validation['text'], validation['image'])
+    return {'accuracy': pairs.search(scores, np.eye(len(scores), dtype=bool), validation['concept'])['R@5'][0]}
 
   def test() -> dict[str, dict[str, float]]:
-    lines = {}
-    for name, splits in HELD_OUT.items():
-      held, now = task.arrays(*splits), reader()
-      written = describe(now, task, held)
-      found[name] = {'held': held, 'search': search(now, held), 'written': written}
-      found[name]['judged'] = {system: judged(texts, held) for system, texts in written.items()}
-      every = held['text'], held['image']
-      score = lambda image, now=now, text=held['text']: now.matches(text, image)
+    now = reader()
+    for part in found.values():
+      text, image = part['held']['text'], part['held']['image']
+      score = lambda image, text=text: now.matches(text, image)
       what = 'The probability that a picture matches its text'
-      found[name]['faithful'] = faithful.table(score, held['image'], now.maps(*every), held['image'][0, 0, 0], what)
-      for system, scores in {**found[name]['search'], **found[name]['judged']}.items():
-        lines[f'test, {name}: {system}'] = {k: v[0] if isinstance(v, tuple) else v for k, v in scores.items()}
-    return lines
+      part['search'] = search(now, part['held'])
+      part['faithful'] = faithful.table(score, image, now.maps(text, image), image[0, 0, 0], what)
+    return told('search')
 
   with training.Course(fit, workdir, args) as course:
     for step, batch in course:
@@ -246,13 +122,46 @@ def run(c, args) -> None:
       course.log(step, sums)
       if course.due(step):
         course.save(step, validate)
-    course.end(test, WRITTEN)
-  finish(c, task, pre, found, fit, workdir, began)
+    course.end(test, SYSTEM)
+
+  begun = reader().variables['params']
+  model = BLIP(pre.model.image, None, pre.model.decoder, 0)
+  tuning = training.Fit(
+    training.stage(c, c.captions),
+    {'params': {part: begun[part] for part in ('image', 'decoder')}},
+    forward=forward_captions(model, pre.first[1]),
+    objective=captions_alone,
+    augment=drawn(c, task),
+    source=task.splits['train'],
+    encode=task.encode,
+  )
+  tuned = lambda: Reader(c, pre, task, {'params': {**begun, **tuning.state.params}})
+
+  def validate_captions() -> dict[str, float]:
+    scores = pairs.values(judged(tuned().write(validation['image']), validation))
+    return {'accuracy': scores['CIDEr']} | scores
+
+  def test_captions() -> dict[str, dict[str, float]]:
+    for part in found.values():
+      part['written'] = describe(reader(), tuned(), task, part['held'])
+      part['judged'] = {system: judged(texts, part['held']) for system, texts in part['written'].items()}
+    return told('judged')
+
+  folder = workdir / 'captions'
+  folder.mkdir(exist_ok=True)
+  with training.Course(tuning, folder, args) as course:
+    for step, batch in course:
+      tuning.state, sums = tuning.step(tuning.state, batch, course.key)
+      course.log(step, sums)
+      if course.due(step):
+        course.save(step, validate_captions)
+    course.end(test_captions, TUNED)
+  finish(c, task, pre, found, {'model': (pre.model, reader()), 'captioner': (model, tuned())}, workdir, began)
 
 
-def finish(c, task: pairs.Pairs, pre: Pretraining, found: Mapping, fit: training.Fit, workdir, began: float) -> None:
-  """The tables, the pictures and the report."""
-  cider = found['new concepts']['judged'][WRITTEN]['CIDEr'][0]
+def finish(c, task: pairs.Pairs, pre: Pretraining, found: Mapping, made: Mapping, workdir, began: float) -> None:
+  """The tables, the pictures, the report, and the models that were made, in folders of these names."""
+  cider = found['new concepts']['judged'][TUNED]['CIDEr'][0]
   summary = [
     ('CIDEr', f'{100 * cider:.1f}'),
     ('held out', 'concepts that no training picture shows: new ones of known categories, and ten categories'),
@@ -265,11 +174,15 @@ def finish(c, task: pairs.Pairs, pre: Pretraining, found: Mapping, fit: training
     summary=summary,
     tables=[caption_table(found), search_table(c, found), found['new concepts']['faithful']],
     galleries=[gallery(name, part) for name, part in found.items()],
-    params=fit.state.params,
+    params=made['model'][1].variables['params'],
     began=began,
   )
   reading = asking.Reading(twemoji.SIDE, length=task.length, first=pre.first)
-  asking.keep(workdir / 'model', pre.model, pre.variables(fit.state.params), task.tokenizer, reading)
+  for name, (model, reader) in made.items():
+    params = reader.variables['params']
+    kept = params if model.encoder else {part: params[part] for part in ('image', 'decoder')}
+    asking.keep(workdir / name, model, {'params': kept}, task.tokenizer, reading)
+  print(f'for experiments.ask: --weights={workdir / "captioner"} writes captions')
   print(f'for experiments.ask: --weights={workdir / "model"}')
 
 
@@ -278,8 +191,8 @@ def caption_table(found: Mapping) -> dict:
   for name, part in found.items():
     for system, scores in part['judged'].items():
       cells = {k: pairs.shown('', *v) if isinstance(v, tuple) else pairs.shown('', v) for k, v in scores.items()}
-      source = 'this run' if system == WRITTEN else 'computed here'
-      ours = {'ours': True} if system == WRITTEN else {}
+      source = 'this run' if system in (TUNED, UNTUNED) else 'computed here'
+      ours = {'ours': True} if system == TUNED else {}
       rows.append({'system': system, 'test': f'{len(part["held"]["name"])} of {name}', 'source': source} | cells | ours)
   return {
     'title': 'Captions',

@@ -139,13 +139,8 @@ def measure(task: pairs.Pairs, score: Callable) -> dict[str, dict[str, pairs.Sco
 def validate(task: pairs.Pairs, score: Callable) -> dict[str, float]:
   """The search for images by text in the validation split; the best checkpoint is that of the highest R@5."""
   held = task.arrays('validation')
-  found = values(pairs.search(score(held), np.eye(len(held['text']), dtype=bool), held['concept']))
+  found = pairs.values(pairs.search(score(held), np.eye(len(held['text']), dtype=bool), held['concept']))
   return {'accuracy': found['R@5']} | found
-
-
-def values(found: Mapping[str, pairs.Score]) -> dict[str, float]:
-  """Scores without their intervals."""
-  return {name: value for name, (value, _, _) in found.items()}
 
 
 def run(c, args) -> None:
@@ -170,7 +165,7 @@ def run(c, args) -> None:
 
   def test(system: str) -> dict[str, dict[str, float]]:
     found[system] = measure(task, score[system])
-    return {f'test, {what}': values(part) for what, part in found[system].items()}
+    return {f'test, {what}': pairs.values(part) for what, part in found[system].items()}
 
   for system, one, folder in ((BASELINE, bag, workdir / 'bag_of_words'), (SYSTEM, fit, workdir)):
     judge = functools.partial(validate, task, score[system])

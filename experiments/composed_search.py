@@ -119,7 +119,7 @@ def run(c, args) -> None:
     def test(how=how, model=model, fit=fit) -> dict[str, dict[str, float]]:
       scores = {name: search(model, fit.state.variables, stacked[name], shop) for name in TESTS}
       found[how] = {'scores': scores} | {name: measure(table, stacked[name], shop) for name, table in scores.items()}
-      return {f'test, {TESTS[name]}': {key: value[0] for key, value in found[how][name].items()} for name in TESTS}
+      return {f'test, {TESTS[name]}': pairs.values(found[how][name]) for name in TESTS}
 
     folder = workdir / below[how]
     folder.mkdir(exist_ok=True)

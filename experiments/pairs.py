@@ -102,6 +102,11 @@ def mean(values: np.ndarray, groups: np.ndarray | None = None) -> Score:
   return float(values.mean()), *retrieval.interval(lambda drawn: float(drawn.mean()), values, groups)
 
 
+def values(scores: Mapping[str, Score | float]) -> dict[str, float]:
+  """Scores without their intervals."""
+  return {name: value[0] if isinstance(value, tuple) else value for name, value in scores.items()}
+
+
 def search(scores: np.ndarray, right: np.ndarray, concept: np.ndarray) -> dict[str, Score]:
   """How well queries find what is theirs: 'R@1' ... and 'median rank' of scores [Q,N]; right [Q,N] bool.
 

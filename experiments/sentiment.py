@@ -171,7 +171,7 @@ def run(c, args) -> None:
         name: np.asarray(_likely(model, fit.state.variables, held[name]['text'], held[name]['image'])) for name in TESTS
       }
       found[system] = {'likely': likely} | {name: measure(likely[name], held[name]) for name in TESTS}
-      return {name: {kind: value[0] for kind, value in found[system][name].items()} for name in TESTS}
+      return {name: pairs.values(found[system][name]) for name in TESTS}
 
     folder = workdir / below[system]
     folder.mkdir(exist_ok=True)

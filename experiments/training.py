@@ -29,13 +29,14 @@ Results = Mapping[str, Scores]
 AT_LEAST = {  # low -> the numbers that are not below it
   0: 'seed model.init_std model.image.init_std model.text.init_std model.num_features model.num_objects optim.lr '
   'optim.warmup optim.clip optim.decay optim.eps augment.shift augment.tint augment.keep dvae.uniform dvae.lr '
-  'dvae.warmup classifier.lr classifier.warmup clip.lr clip.warmup bag.warmup sample.top_k image_weight',
+  'dvae.warmup classifier.lr classifier.warmup clip.lr clip.warmup bag.warmup captions.lr captions.warmup '
+  'sample.top_k image_weight',
   1: 'data.images pixels.patch pixels.regions optim.steps optim.micro_batches eval.every eval.images log.every '
-  'model.out bag.steps contrast.warmup contrast.queue rerank beams dvae.codes dvae.entry dvae.layers dvae.width '
-  'dvae.steps classifier.steps clip.steps clip.out clip.width clip.layers clip.patch sample.texts sample.candidates '
-  'model.depth model.head_size',
-  32: 'frozen.side',
+  'model.out bag.steps captions.steps contrast.warmup contrast.queue rerank beams dvae.codes dvae.entry '
+  'dvae.layers dvae.width dvae.steps classifier.steps clip.steps clip.out clip.width clip.layers clip.patch '
+  'sample.texts sample.candidates model.depth model.head_size',
   3: 'data.length data.caption',  # a word between the two that frame a text
+  32: 'frozen.side',
 }
 AT_MOST = {'seed': 2**32 - 2, 'augment.tint': 1, 'augment.keep': 1}  # the last seed but one: one more is a seed too
 SIZES = re.compile(r'model\.(\w+\.)?(width|heads|mlp|patch)')  # at least 1

@@ -26,7 +26,7 @@ SMALL = {
            "model.text.schedule='1*[t<t]'", "model.image.schedule='1*[v<v]'", 'bag.steps=2', 'bag.warmup=1'],
   'blip': ['model.text.width=8', 'model.image.width=8', 'model.text.heads=2', 'model.image.heads=2', 'model.out=8',
            "model.text.schedule='1*[t<t noffn; t<v]'", "model.image.schedule='1*[v<v]'", 'rerank=2', 'beams=2',
-           'contrast.queue=64'],
+           'contrast.queue=64', 'captions.steps=2', 'captions.warmup=1'],
   'dalle': ['model.width=8', 'model.depth=1', 'model.heads=2', 'model.head_size=6', 'dvae.codes=8', 'dvae.width=8',
             'dvae.residuals=0', 'clip.width=8', 'clip.layers=1', 'sample.texts=2', 'sample.candidates=2'],
   'composed_search': ['model.width=8', 'model.heads=2', 'model.mlp=8', 'model.out=8', 'model.channels=(4,8)',
@@ -73,7 +73,7 @@ SAID = {
   'composed_search': ('attention, 1*[v<tv]', 'chance', 'products held out', 'attributes'),
   'sentiment': ('words alone', '1*[t<tv v<tv tied]', 'the best that picture', 'they disagree'),
 }
-STAGES = {'clip': ['bag_of_words'], 'dalle': ['dvae', 'classifier', 'clip'], 'composed_search': [], 'blip': [],
+STAGES = {'clip': ['bag_of_words'], 'dalle': ['dvae', 'classifier', 'clip'], 'composed_search': [], 'blip': ['captions'],
           'sentiment': ['words']}  # fmt: skip
 
 
