@@ -103,8 +103,8 @@ def _filters(views: Iterable[Mapping]) -> list[tuple[str, str]]:
 
 
 def _numeric(table: Mapping) -> set[str]:
-  """The columns that hold numbers, or text that begins with one, such as '> 94' or '98.5 ± 0.2': set to the right."""
-  numeric = lambda value: isinstance(value, int | float) or re.match(r'[<>≤≥~±+−-]?\s*\d[\d.,]*', str(value))
+  """The columns that hold numbers, or text of them without a word, such as '> 94' or '98.5 ± 0.2': set to the right."""
+  numeric = lambda value: isinstance(value, int | float) or re.fullmatch(r'[<>≤≥~±+−-]?\s*\d[^a-zA-Z]*', str(value))
   shown = {c: [v for v in (row.get(c) for row in table['rows']) if v is not None] for c in table['columns']}
   return {column for column, values in shown.items() if values and all(map(numeric, values))}
 

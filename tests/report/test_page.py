@@ -117,7 +117,15 @@ def test_a_missing_number_is_a_dash(tmp_path):
 
 
 @pytest.mark.parametrize(
-  'values, numeric', [(['98.2 ± 0.1', '> 94'], True), (['test200'], False), ([None], False), ([0.5], True)]
+  'values, numeric',
+  [
+    (['98.2 ± 0.1', '> 94'], True),
+    (['test200'], False),
+    (['1,000 of both'], False),
+    (['12.3 (9.1–15.0)'], True),
+    ([None], False),
+    ([0.5], True),
+  ],
 )
 def test_columns_of_numbers_stand_to_the_right(tmp_path, values, numeric):
   table = {'title': 'x', 'columns': ['x'], 'rows': [{'x': value} for value in values], 'notes': []}
