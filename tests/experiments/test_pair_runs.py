@@ -73,8 +73,8 @@ SAID = {
   'composed_search': ('attention, 1*[v<tv]', 'chance', 'products held out', 'attributes'),
   'sentiment': ('words alone', '1*[t<tv v<tv tied]', 'the best that picture', 'they disagree'),
 }
-STAGES = {'clip': ['bag_of_words'], 'dalle': ['dvae', 'classifier', 'clip'], 'composed_search': [], 'blip': ['captions'],
-          'sentiment': ['words']}  # fmt: skip
+STAGES = {'clip': ['bag_of_words'], 'blip': ['captions'], 'dalle': ['dvae', 'classifier', 'clip'],
+          'composed_search': [], 'sentiment': ['words']}  # fmt: skip
 
 
 @pytest.mark.parametrize('name', MODULES)
