@@ -48,9 +48,9 @@ def get_config(variant: str = 'twemoji') -> ConfigDict:
   c.contrast.warmup = 200  # steps over which `soft` grows from 0
 
   c.captions = ConfigDict()  # a second stage: the decoder alone, section 5.2
-  c.captions.steps = 600
+  c.captions.steps = 1500
   c.captions.warmup = 50
-  c.captions.lr = 1e-3
+  c.captions.lr = 1.5e-3
 
   c.augment = ConfigDict()  # the paper has random crops and RandAugment
   c.augment.shift = 3  # pixels, either way
@@ -64,7 +64,7 @@ def get_config(variant: str = 'twemoji') -> ConfigDict:
   c.optim.name = 'adamw'
   c.optim.lr = 1e-3
   c.optim.schedule = 'cosine'
-  c.optim.steps = 1200
+  c.optim.steps = 700
   c.optim.warmup = 100
   c.optim.clip = 1.0  # of the global norm
   c.optim.decay = 0.05
@@ -74,7 +74,7 @@ def get_config(variant: str = 'twemoji') -> ConfigDict:
   c.optim.micro_batches = 1
 
   c.eval = ConfigDict()
-  c.eval.every = 400  # steps between searches in the validation split, each with a checkpoint
+  c.eval.every = 350  # steps between searches in the validation split, each with a checkpoint
   c.log = ConfigDict()
   c.log.every = 50  # steps between lines of metrics.jsonl
   c.parallel = ConfigDict()
