@@ -7,6 +7,7 @@ M pairs, K phrases (a name and keywords), D width of a text's vector, F features
 
 import dataclasses
 import functools
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -34,6 +35,7 @@ from mmjax.workdir import replacing
 
 AT_ONCE = 64  # pictures, or phrases
 LONGEST = 16  # tokens of a phrase
+PHRASES = 12  # of a text, the first ones: K
 
 
 def found(where: str, name: str, suffixes: Sequence[str]) -> Path:
@@ -139,28 +141,17 @@ class FrozenPairs(Pairs):
   """Pairs with what the towers made of an example: 'seen' [F] of its image, 'phrases' [K,D] of its text."""
 
   towers: Towers
-  features: Mapping[bytes, np.ndarray]  # of an image, by its bytes
-  vectors: Mapping[str, np.ndarray]  # of a phrase
-  most: int  # K; phrases that an example lacks are 0
+  encoded: Mapping[bytes, dict[str, np.ndarray]]  # each example, by its `key`
 
   kept: ClassVar[tuple[str, ...]] = (*Pairs.kept, 'seen', 'phrases')
 
   @functools.cached_property
   def encode(self) -> encode.Encoder:
-    plain = encode.pairs(self.tokenizer, self.length)
-
-    def encoded(example):
-      phrases = self.filled([self.vectors[text] for text in encode.texts_of(example)])
-      return plain(example) | {'seen': self.features[example['image'].tobytes()], 'phrases': phrases}
-
-    return encoded
-
-  def filled(self, vectors: Sequence[np.ndarray]) -> np.ndarray:
-    return np.pad(np.stack(vectors), ((0, self.most - len(vectors)), (0, 0)))
+    return lambda example: self.encoded[key(example)]
 
   def said(self, texts: Sequence[str]) -> Arrays:
     """Texts as `arrays` has them."""
-    return super().said(texts) | {'phrases': np.stack([self.filled([row]) for row in self.towers.texts(texts)])}
+    return super().said(texts) | {'phrases': np.stack([filled([row]) for row in self.towers.texts(texts)])}
 
   def given(self, batch: Mapping) -> tuple:
     """What CLIP of `Known` towers is called with. A mean and a sum are one to the layer norm that reads it."""
@@ -174,6 +165,17 @@ class FrozenPairs(Pairs):
     return {**batch, 'phrases': batch['phrases'] * kept[..., None]}
 
 
+def key(example: Mapping) -> bytes:
+  """What tells examples apart: some flags of two countries are one picture."""
+  return example['name'] + example['image'].tobytes()
+
+
+def filled(vectors: Sequence[np.ndarray]) -> np.ndarray:
+  """The first of some vectors [D] as [K,D]; what is not there is 0."""
+  few = np.stack(vectors[:PHRASES])
+  return np.pad(few, ((0, PHRASES - len(few)), (0, 0)))
+
+
 def prepare(task: Pairs, made: Towers, name: str) -> FrozenPairs:
   """The task, seen by the towers. What they made is kept among the compiled programs, for the next start."""
   examples = [example for source in task.splits.values() for example in source]
@@ -182,14 +184,19 @@ def prepare(task: Pairs, made: Towers, name: str) -> FrozenPairs:
   given = [images, np.frombuffer('\n'.join(texts).encode(), np.uint8), np.array([made.side])]
   mark = sha256([made.bert_variables, made.network_variables, *given])[:16]
   file = cache('features') / f'{Path(name).stem}_{mark}.npz'
-  if not file.is_file():
+  try:
+    with np.load(file, allow_pickle=False) as kept:
+      seen, read = kept['seen'], kept['read']
+  except (OSError, ValueError, KeyError, zipfile.BadZipFile):  # not there, or damaged: made anew
     seen, read = made.pictures(images), made.texts(texts)
     file.parent.mkdir(parents=True, exist_ok=True)
     with replacing(file) as out:
       np.savez(out, seen=seen, read=read)
-  with np.load(file, allow_pickle=False) as kept:
-    seen, read = kept['seen'], kept['read']
-  features = {example['image'].tobytes(): row for example, row in zip(examples, seen, strict=True)}
-  most = max(len(encode.texts_of(example)) for example in examples)
+  vectors = dict(zip(texts, read, strict=True))
+  encoded = {
+    key(example): task.encode(example)
+    | {'seen': row, 'phrases': filled([vectors[text] for text in encode.texts_of(example)])}
+    for example, row in zip(examples, seen, strict=True)
+  }
   own = {field.name: getattr(task, field.name) for field in dataclasses.fields(Pairs)}
-  return FrozenPairs(**own, towers=made, features=features, vectors=dict(zip(texts, read, strict=True)), most=most)
+  return FrozenPairs(**own, towers=made, encoded=encoded)
