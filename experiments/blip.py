@@ -128,7 +128,7 @@ def run(c, args) -> None:
   model = BLIP(pre.model.image, None, pre.model.decoder, 0)
   tuning = training.Fit(
     training.stage(c, c.captions),
-    {'params': {part: begun[part] for part in ('image', 'decoder')}},
+    {'params': jax.tree.map(jnp.copy, {part: begun[part] for part in ('image', 'decoder')})},  # steps donate their own
     forward=forward_captions(model, pre.first[1]),
     objective=captions_alone,
     augment=drawn(c, task),
