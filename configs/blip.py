@@ -5,7 +5,7 @@ from ml_collections import ConfigDict
 VARIANTS = {
   'twemoji': 'emoji and their names and keywords, which are here already (default)',
   'tiny': '40 steps of the default in under two minutes',
-  'base': "ViT-B/16, BERT-base and the paper's recipe for 14 million pairs, whose data you bring",
+  'base': "ViT-B/16, BERT-base and the paper's recipe for 14 million pairs, to read and to copy",
 }
 
 
@@ -42,7 +42,7 @@ def get_config(variant: str = 'twemoji') -> ConfigDict:
   c.model.text.scan = False
 
   c.contrast = ConfigDict()
-  c.contrast.queue = 1024  # a multiple of the batch; of 1,448 pairs, so few are met twice
+  c.contrast.queue = 1024  # a multiple of the batch; of 1,448 pairs: a quarter meet an earlier copy of themselves in it
   c.contrast.momentum = 0.98  # the paper's 0.995 is meant for 100 times as many steps
   c.contrast.soft = 0.4
   c.contrast.warmup = 200  # steps over which `soft` grows from 0

@@ -7,7 +7,7 @@ VARIANTS = {
   'vit': 'the same, seen by a small ViT, whose attention experiments.ask can show',
   'frozen': 'the same, read by MiniLM and seen by EfficientNet-Lite0, which stay as they are: projections are learnt',
   'tiny': '60 steps of the default in under a minute',
-  'base': "ViT-B/32 and the paper's recipe for its 400 million pairs, whose data you bring",
+  'base': "ViT-B/32 and the paper's recipe for its 400 million pairs, to read and to copy",
 }
 
 

@@ -5,7 +5,7 @@ from ml_collections import ConfigDict
 VARIANTS = {
   'scenes': 'two shapes side by side, told in words, whose pictures a program can read (default)',
   'tiny': 'some steps of each stage of the default, in under two minutes',
-  'base': "the sizes and recipe of the paper's 12-billion-parameter model, whose data you bring",
+  'base': "the sizes and recipe of the paper's 12-billion-parameter model, to read and to copy",
 }
 
 

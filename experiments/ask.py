@@ -4,10 +4,11 @@
   python -m experiments.ask --weights=FOLDER --image=FILE --question='how many?'   a BLIP of VQA answers
   python -m experiments.ask --weights=FOLDER --image=FILE --labels=cat,coffee      a CLIP (or BLIP of retrieval) chooses
 
-FOLDER is the `model` of a finished run of experiments.clip or experiments.blip, a published checkpoint of CLIP or BLIP,
-or one that `python -m mmjax.convert import` has made. Beside the picture, FILE.ask.png shows where the model looked:
-raw attention of the last layer, and what the answer rests on, attention weighed by its gradient through all layers
-(Chefer et al. 2021, arXiv:2103.15679); of convolutions, Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391).
+FOLDER is the `model` of a finished run of experiments.clip or experiments.blip, the `captioner` of the latter for
+captions, a published checkpoint of CLIP or BLIP, or one that `python -m mmjax.convert import` has made. Beside the
+picture, FILE.ask.png shows where the model looked: raw attention of the last layer, and what the answer rests on,
+attention weighed by its gradient through all layers (Chefer et al. 2021, arXiv:2103.15679); of convolutions, Grad-CAM
+(Selvaraju et al. 2017, arXiv:1610.02391).
 """
 
 import argparse

@@ -81,6 +81,7 @@ def run(c, args) -> None:
   task = pairs.prepare(c.data.name, c.data.dir, c.data.length)
   pre = build(c, task)
   first = {key: value[None] for key, value in task.encode(task.splits['train'][0]).items()}
+  learnt_from: dict[str, Any] = dict(augment=drawn(c, task), source=task.splits['train'], encode=task.encode)
   axis = train.AXIS if c.parallel.how == 'pmap' else None
   fit = training.Fit(
     c,
@@ -89,9 +90,7 @@ def run(c, args) -> None:
     ),
     forward=functools.partial(pre.forward, axis=axis),
     objective=objectives.blip,
-    augment=drawn(c, task),
-    source=task.splits['train'],
-    encode=task.encode,
+    **learnt_from,
   )
   reader = lambda: Reader(c, pre, task, pre.variables(fit.state.params))
   workdir = open_workdir(args.workdir, c.to_dict(), fresh=fresh)
@@ -131,9 +130,7 @@ def run(c, args) -> None:
     {'params': jax.tree.map(jnp.copy, {part: begun[part] for part in ('image', 'decoder')})},  # steps donate their own
     forward=forward_captions(model, pre.first[1]),
     objective=captions_alone,
-    augment=drawn(c, task),
-    source=task.splits['train'],
-    encode=task.encode,
+    **learnt_from,
   )
   tuned = lambda: Reader(c, pre, task, {'params': {**begun, **tuning.state.params}})
 
@@ -165,7 +162,11 @@ def finish(c, task: pairs.Pairs, pre: Pretraining, found: Mapping, made: Mapping
   summary = [
     ('CIDEr', f'{100 * cider:.1f}'),
     ('held out', 'concepts that no training picture shows: new ones of known categories, and ten categories'),
-    ('departures from the paper', 'none; sizes, recipe and data are ours, and a text to be captioned is a name alone'),
+    (
+      'departures from the paper',
+      'convolutions before the ViT; read again, a probability is added where the authors add a logit; sizes, recipe '
+      'and data are ours, and a text to be captioned is a name alone',
+    ),
   ]
   telling.finish(
     c,

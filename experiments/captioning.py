@@ -49,16 +49,14 @@ class Reader:
   def read_again(self, scores: np.ndarray, way: str, text: np.ndarray, image: np.ndarray) -> np.ndarray:
     """Scores [Q,N] of queries for candidates, one of the WAYS, with the probability of a match added to the best.
 
-    That is to the `rerank` best of each row; the rest come behind them, as in the authors' evaluation.
+    That is to the `rerank` best of each row; the rest come behind them. The authors add the logit of a match.
     """
     best = np.argsort(-scores, 1, kind='stable')[:, : self.c.rerank]
     query, candidate = np.repeat(np.arange(len(scores)), best.shape[1]), best.ravel()
     which_text, which_image = (query, candidate) if way == WAYS[0] else (candidate, query)
-    reads = self.begun(text)
-    seen, match = self.see(image)[0], np.zeros(len(query))
-    for start in range(0, len(query), AT_ONCE):
-      rows = np.arange(start, start + AT_ONCE) % len(query)  # always so many: compiled once
-      match[rows] = _match(self.pre.model, self.variables, reads[which_text[rows]], seen[which_image[rows]])
+    reads, seen = self.begun(text), self.see(image)[0]
+    one = lambda part: _match(self.pre.model, self.variables, reads[part['text']], seen[part['image']])
+    match = pairs.in_parts(one, {'text': which_text, 'image': which_image}, AT_ONCE)
     again = scores - 100
     again[query, candidate] = scores[query, candidate] + match
     return again

@@ -1,9 +1,9 @@
 """Search by a picture and a wish about it: 'this one, but in blue and striped' (Vo et al. 2019, arXiv:1812.07119).
 
 Trains every system of the config on drawn products, each in a folder of its own that an interrupted run goes on from:
-picture alone, words alone, their sum, TIRG, and attention between words and picture. Then each searches among pictures
-it has not seen, also for products that no training picture shows, beside chance. Prints recall with intervals, since
-which products answer a wish is known, and writes a report with pictures.
+picture alone, words alone, their sum, TIRG, and attention between words and picture. Then each searches for products of
+training, in pictures some of which are training's, and for products that no training picture shows, beside chance.
+Prints recall with intervals, since which products answer a wish is known, and writes a report with pictures.
 """
 
 from experiments import EVAL_FLAGS as FLAGS

@@ -28,7 +28,7 @@ from einops import rearrange
 from flax import linen as nn
 
 from configs import dalle as complete
-from experiments import painting, telling, training
+from experiments import painting, pairs, telling, training
 from experiments.clip import forward as forward_clip
 from mmjax import generate, objectives
 from mmjax.data import tokens
@@ -106,7 +106,7 @@ class Pipeline:
     """The examples of a split with their pictures as codes [P]."""
     examples = self.task.examples(split)
     image = np.stack([example['image'] for example in examples])
-    codes = painting.in_parts(lambda part: _see(self.dvae, self.variables['dvae'], part), image)
+    codes = pairs.in_parts(lambda part: _see(self.dvae, self.variables['dvae'], part), image, painting.AT_ONCE)
     return [
       {'text': example['text'], 'codes': code, 'weight': example['weight']} for example, code in zip(examples, codes)
     ]
@@ -114,7 +114,8 @@ class Pipeline:
   def reconstruct(self, image: np.ndarray) -> np.ndarray:
     """uint8 [M,h,w,3] -> the same through their likeliest codes."""
     variables = self.variables['dvae']
-    return painting.in_parts(lambda part: _paint(self.dvae, variables, _see(self.dvae, variables, part)), image)
+    again = lambda part: _paint(self.dvae, variables, _see(self.dvae, variables, part))
+    return pairs.in_parts(again, image, painting.AT_ONCE)
 
   def draw(self, text: np.ndarray, key: jax.Array) -> np.ndarray:
     """text [M,L] -> a sample of each, uint8 [M,h,w,3]."""
@@ -127,13 +128,13 @@ class Pipeline:
       )
       return _paint(self.dvae, self.variables['dvae'], codes)
 
-    return painting.in_parts(one, text, numbered=True)
+    return pairs.in_parts(one, text, painting.AT_ONCE, numbered=True)
 
   def rank(self, text: np.ndarray, image: np.ndarray) -> np.ndarray:
     """The cosine of each text [M,L] with each of its pictures uint8 [M,C,h,w,3], by CLIP: [M,C]."""
     flat = rearrange(image, 'M C h w c -> (M C) h w c')
     pair = {'text': np.repeat(text, image.shape[1], 0), 'image': flat}
-    score = painting.in_parts(lambda part: _cosine(self.clip, self.variables['clip'], part), pair)
+    score = pairs.in_parts(lambda part: _cosine(self.clip, self.variables['clip'], part), pair, painting.AT_ONCE)
     return rearrange(score, '(M C) -> M C', C=image.shape[1])
 
 

@@ -8,7 +8,7 @@ M pairs, K phrases (a name and keywords), D width of a text's vector, F features
 import dataclasses
 import functools
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,9 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from tokenizers import Tokenizer
-from tqdm import tqdm
 
-from experiments.pairs import Arrays, Pairs
+from experiments.pairs import Arrays, Pairs, in_parts
 from mmjax.checkpoint import sha256
 from mmjax.convert.load import load
 from mmjax.data import encode, tokens
@@ -77,11 +76,13 @@ class Towers:
     table = np.zeros((len(ids), LONGEST), np.int32)
     for row, words in zip(table, ids):
       row[: len(words)] = words
-    return in_turn('reading texts', functools.partial(_sentences, self.bert, self.bert_variables), table)
+    read = functools.partial(_sentences, self.bert, self.bert_variables)
+    return in_parts(read, table, AT_ONCE, what='reading texts')
 
   def pictures(self, images: np.ndarray) -> np.ndarray:
     """What is seen in each of images uint8 [*,h,w,3]: [*,F]."""
-    return in_turn('seeing pictures', functools.partial(_seen, self.network, self.network_variables, self.side), images)
+    see = functools.partial(_seen, self.network, self.network_variables, self.side)
+    return in_parts(see, images, AT_ONCE, what='seeing pictures')
 
   def clip(self, learnt: Mapping, out: int) -> tuple[CLIP, dict[str, Any]]:
     """The whole CLIP and its variables, from what was learnt on features: takes texts and pictures themselves."""
@@ -114,15 +115,6 @@ def towers(text: str, image: str, side: int) -> Towers:
   network_variables['params'].pop('answer_score', None)
   tokenizer = tokens.wordpiece(folder / 'vocab.txt')
   return Towers(bert, bert_variables, network, network_variables, tokenizer, side)
-
-
-def in_turn(what: str, call: Callable, rows: np.ndarray) -> np.ndarray:
-  """call(AT_ONCE rows) of all rows, in one array; the last ones are filled up."""
-  parts = []
-  for start in tqdm(range(0, len(rows), AT_ONCE), what, unit='batch', leave=False):
-    part = rows[np.arange(start, start + AT_ONCE) % len(rows)]
-    parts.append(np.asarray(call(part))[: len(rows) - start])
-  return np.concatenate(parts)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -35,7 +35,6 @@ def read(run: Path) -> tuple[dict, dict]:
   if 'accuracy' not in rows[-2]:
     raise UserError(f'{run}: a run of pre-training, which has no accuracy to be kept')
   test = [row for row in rows if row['split'].startswith('test')][-1]
-  minutes = (rows[-1]['time'] - rows[0]['time']) / 60
   scores = {name: round(value, 5) for name, value in test.items() if name.startswith('accuracy')}
   return config, {
     'system': rows[-1]['system'],
@@ -43,7 +42,7 @@ def read(run: Path) -> tuple[dict, dict]:
     'test': test['split'],
     'steps': test['step'],
   } | scores | {
-    'training_minutes': round(minutes, 1),
+    'training_minutes': seeds.minutes(run),
     'parameters_sha256': rows[-1]['parameters_sha256'],
   }
 

@@ -54,17 +54,6 @@ def prepare(name: str, folder: str) -> Task:
   return Task(splits, tokens.build(example['text'].decode() for example in splits['train']))
 
 
-def in_parts(call: Callable, given: Any, numbered: bool = False) -> np.ndarray:
-  """call(part) of arrays [M,...], AT_ONCE rows at a time: one size, compiled once. numbered: call(part, n)."""
-  count = len(jax.tree.leaves(given)[0])
-  found = []
-  for n, start in enumerate(range(0, count, AT_ONCE)):
-    rows = np.arange(start, start + AT_ONCE) % count
-    part = jax.tree.map(lambda a, rows=rows: a[rows], given)
-    found.append(np.asarray(call(part, n) if numbered else call(part))[: count - start])
-  return np.concatenate(found)
-
-
 class Classifier(nn.Module):
   """Who judges besides the program: convolutions, then colour and shape of either side. image [B,h,w,3] of 0..255.
 
@@ -108,9 +97,8 @@ def judge(stages: Any, task: Task, texts: int, candidates: int, seed: int) -> di
 
   stages: with draw, rank, reconstruct, and `classifier` with its variables. texts: of each split, candidates: C.
   """
-  classify = lambda image: in_parts(
-    lambda part: _classify(stages.classifier, stages.variables['classifier'], part), image
-  )
+  see = lambda part: _classify(stages.classifier, stages.variables['classifier'], part)
+  classify = lambda image: pairs.in_parts(see, image, AT_ONCE)
   rows, shown = {}, {}
   for split, what in TESTS.items():
     held = task.examples(split)[:texts]

@@ -5,7 +5,7 @@ M pairs, Q queries, N candidates, L words.
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from tokenizers import Tokenizer
+from tqdm import tqdm
 
 from experiments.telling import Cell
 from experiments.training import known_set
@@ -100,6 +101,20 @@ Score = tuple[float, float, float]  # a value, and its 95 % interval
 def mean(values: np.ndarray, groups: np.ndarray | None = None) -> Score:
   """The mean of values [Q]; intervals draw whole groups [Q], where there are some."""
   return float(values.mean()), *retrieval.interval(lambda drawn: float(drawn.mean()), values, groups)
+
+
+def in_parts(call: Callable, given: Any, rows: int, numbered: bool = False, what: str = '') -> np.ndarray:
+  """call(part) of arrays [M,...], so many rows at a time, the last ones filled up: one size, compiled once.
+
+  numbered: call(part, n). what: is being done, where progress is shown.
+  """
+  count = len(jax.tree.leaves(given)[0])
+  found = []
+  for n, start in enumerate(tqdm(range(0, count, rows), what, unit='batch', leave=False, disable=not what)):
+    at = np.arange(start, start + rows) % count
+    part = jax.tree.map(lambda a, at=at: a[at], given)
+    found.append(np.asarray(call(part, n) if numbered else call(part))[: count - start])
+  return np.concatenate(found)
 
 
 def values(scores: Mapping[str, Score | float]) -> dict[str, float]:

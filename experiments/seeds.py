@@ -21,10 +21,11 @@ ORDER = ('clip', 'blip', 'dalle', 'composed_search', 'sentiment')
 SOURCE = 'source'  # a column that the command stands for
 
 # experiment, what is shown of it, a part of a table's title, a column, and what rows must have in other columns
+EITHER = 'either'  # what chance finds by: one row for both ways
 BOTH = {'what finds what': 'text to image', 'among': '317 of both'}
 NEW = {'test': '121 of new concepts'}
 HEADLINES: tuple[tuple[str, str, str, str, dict[str, str]], ...] = (
-  ('clip', 'R@5 of pictures for a text, among 317 of new concepts', 'Search', 'R@5', BOTH),
+  ('clip', 'R@5 of pictures for a text, among 317 of both pools', 'Search', 'R@5', BOTH),
   ('clip', 'zero-shot accuracy, ten categories that were held out', 'Zero-shot', 'accuracy', {}),
   ('blip', 'CIDEr of captions of 121 new concepts', 'Captions', 'CIDEr', NEW),
   ('dalle', 'pictures that show all that their text says', 'Pictures', 'all that is said', {}),
@@ -96,8 +97,8 @@ def of_tables(command: str) -> str:
 def keep(runs: Sequence[Path], command: str) -> Path:
   """Keeps the tables of finished runs, in the place of those of the same command. Returns the file."""
   name = of_tables(command)
-  runs = sorted(runs, key=lambda run: lines(run)[0]['seed'])
-  configs, rows = zip(*map(lines, runs), strict=True)
+  read = sorted(((*lines(run), run) for run in runs), key=lambda part: part[0]['seed'])
+  configs, rows, runs = zip(*read, strict=True)
   alike(runs, configs)
   found = {
     'command': command,
@@ -177,7 +178,11 @@ def headlines() -> list[str]:
   for name, says, title, column, where in HEADLINES:
     for run in kept(name):
       table = next(table for table in run['tables'] if title in table['title'])
-      right = [row for row in table['rows'] if column in row and all(v in row.get(k, '') for k, v in where.items())]
+      right = [
+        row
+        for row in table['rows']
+        if column in row and all(v in row.get(k, '') or row.get(k) == EITHER for k, v in where.items())
+      ]
       short = '; '.join(f'{row["system"]} {spread(row[column])}' for row in right)
       rows.append(f'| {says} | {short} | {len(run["seeds"])} | {max(run["minutes"]):.0f} | `{run["command"]}` |')
   if not rows:

@@ -1,7 +1,7 @@
 """Makes a file of pairs of image and text, in the form of twemoji.npz, from data that a package brings.
 
   npm pack openmoji@17.0.0
-  python -m mmjax.data.pairs_file openmoji openmoji-17.0.0.tgz openmoji.npz     2,465 emoji (CC-BY-SA 4.0)
+  python -m mmjax.data.pairs_file openmoji openmoji-17.0.0.tgz openmoji.npz     2,464 emoji (CC-BY-SA 4.0)
   apt install tuxpaint-stamps-default
   python -m mmjax.data.pairs_file stamps /usr/share/tuxpaint/stamps stamps.npz  some 950 drawings and photographs (GPL)
 

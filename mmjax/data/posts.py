@@ -33,7 +33,7 @@ NEW = 4  # of that many pictures one is in 'test_new' alone
 LENGTH = 9  # tokens of a sentence, with [CLS] and [SEP]
 SPLITS = {'train': (6000, 5201), 'validation': (500, 5202), 'test': (1000, 5203), 'test_new': (1000, 5204)}  # M, seed
 KINDS = ('only the words feel', 'only the picture feels', 'both feel the same', 'they disagree')
-BEST = {  # accuracy on each of KINDS that cannot be beaten by one alone, which is overruled, or guesses at nothing
+BEST = {  # accuracy on each of KINDS of the best answers on the whole by one alone, which is overruled, or guesses
   'words': (1.0, 0.5, 1.0, 0.0),
   'picture': (0.5, 1.0, 1.0, 1.0),
 }

@@ -88,7 +88,7 @@ class FusionLayer(nn.Module):
         if item.sources:
           k, v = (jnp.concatenate(part, 1) for part in zip(*(read[s] for s in item.sources), strict=True))
           name = f'sub{n}/{edge(item)}'
-          values, weights = attend(
+          values, _ = attend(
             mine.split(mine.query(seen[Source(item.reader)])),
             k,
             v,
@@ -97,7 +97,6 @@ class FusionLayer(nn.Module):
             masking=self.masking,
             dropout=partial(self.dropped, name, drop_weights),
           )
-          self.keep(MAPS, name, weights)
           y[item.reader] = x[item.reader] + drop(mine.out(rearrange(values, 'B Q H C -> B Q (H C)')))
           if post:
             y[item.reader] = mine.norm(y[item.reader])
@@ -120,8 +119,8 @@ class FusionLayer(nn.Module):
       self.sow(collection, name, value, reduce_fn=lambda _, new: new)
 
   def dropped(self, name: str, drop: Callable[[jax.Array], jax.Array], weights: jax.Array) -> jax.Array:
-    """What reads the values: attention weights, with what the caller adds to them, after dropout."""
-    return drop(weights if self.is_initializing() else self.perturb(name, weights, TOUCH))
+    """What reads the values: attention weights, watched, after dropout."""
+    return drop(watched(self, name, weights))
 
   def owners(self, sub: Sub, name: str) -> dict[str, Owner]:
     """stream -> its weights in this sub-layer."""

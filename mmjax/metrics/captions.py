@@ -21,7 +21,7 @@ def plain(text: str) -> str:
 
 
 def scores(written: Sequence[str], given: Sequence[Sequence[str]]) -> dict[str, np.ndarray]:
-  """{'CIDEr', 'ROUGE-L', 'BLEU-1', 'BLEU-4'} of each caption [M] against those given for its picture.
+  """{'CIDEr', 'ROUGE-L'} of each caption [M] against those given for its picture.
 
   CIDEr (Vedantam et al. 2015, arXiv:1411.5726; 10 for the very words) weighs words by how few of the M pictures have
   them. The mean of it and of ROUGE-L is the score of all; BLEU of all is `bleu`, not a mean.

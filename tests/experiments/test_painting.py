@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import painting
+from experiments import painting, pairs
 from mmjax.data import scenes
 from mmjax.errors import UserError
 
@@ -42,9 +42,9 @@ def test_parts_are_of_one_size_and_in_order():
     sizes.append(len(part['a']))
     return part['a'] + part['b']
 
-  np.testing.assert_array_equal(painting.in_parts(call, given), 3 * np.arange(450))
+  np.testing.assert_array_equal(pairs.in_parts(call, given, painting.AT_ONCE), 3 * np.arange(450))
   assert sizes == [200, 200, 200]
-  numbers = painting.in_parts(lambda part, n: part * 0 + n, np.arange(250), numbered=True)
+  numbers = pairs.in_parts(lambda part, n: part * 0 + n, np.arange(250), painting.AT_ONCE, numbered=True)
   assert numbers[[0, 199, 200, 249]].tolist() == [0, 0, 1, 1]
 
 
