@@ -7,8 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from skimage import data
-from skimage.transform import resize
 
 from experiments import frozen
 from mmjax.convert.load import load
@@ -26,8 +24,12 @@ def network():
   return load(Path(str(file.locate())), allow_pickle=True)
 
 
-def seen(network, image):
-  """How likely each class is, of the middle of a photograph."""
+def seen(network, name):
+  """How likely each class is, of the middle of one of scikit-image's photographs."""
+  from skimage import data  # comes with the packages of this marker, and this file is collected without them
+  from skimage.transform import resize
+
+  image = getattr(data, name)()
   side = min(image.shape[:2])
   y, x = ((size - side) // 2 for size in image.shape[:2])
   small = resize(image[y : y + side, x : x + side], (224, 224), anti_aliasing=True)
@@ -37,12 +39,12 @@ def seen(network, image):
 
 
 def test_coffee_is_an_espresso(network):
-  likely = seen(network, data.coffee())
+  likely = seen(network, 'coffee')
   assert likely.argmax() == ESPRESSO and likely[ESPRESSO] > 0.7
 
 
 def test_chelsea_is_a_cat(network):
-  likely = seen(network, data.chelsea())
+  likely = seen(network, 'chelsea')
   assert likely.argmax() in CATS and likely[list(CATS)].sum() > 0.6
 
 
