@@ -31,6 +31,8 @@ def parse() -> argparse.Namespace:
   args = parser.parse_args()
   if args.question is not None and not args.question.strip():
     raise UserError('--question: found no word in it')
+  if args.out and not args.out.absolute().parent.is_dir():
+    raise UserError(f'--out={args.out}: found no folder {args.out.parent}, expected one that is there')
   if args.labels is not None:
     args.labels = [label.strip() for label in args.labels.split(',')]
     if not all(args.labels):
@@ -46,6 +48,8 @@ def run() -> None:
   answer = asked.answer(args.question or '', args.labels or ())
   for text, likely in answer.said:
     print(text if likely is None else f'{100 * likely:6.2f} %  {text}')
+  if asked.unread:
+    print(f'never read in training, left out: {", ".join(asked.unread)}')
   best = answer.said[0][0]
   out = args.out or args.image.with_name(f'{args.image.name}.ask.png')
   asking.draw(out, asked, answer, f'{args.question}: {best}' if args.question else best)

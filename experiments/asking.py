@@ -5,8 +5,6 @@ Q texts, L words, P patches (the first a learnt token).
 
 import dataclasses
 import functools
-import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from tokenizers import Tokenizer
 
+from experiments.reading import reading_of, tokenizer_of
 from mmjax import generate
-from mmjax.convert.load import load, save
-from mmjax.convert.tensors import read_json
+from mmjax.convert.load import load
 from mmjax.data import images, tokens
 from mmjax.errors import UserError
 from mmjax.fusion import maps, relevance
@@ -28,71 +25,6 @@ from mmjax.fusion.layers import MAPS
 from mmjax.models.blip import writer
 from mmjax.models.lit import PictureTower
 from mmjax.workdir import replacing
-
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # of pixels in 0..1: preprocessing of CLIP and of BLIP
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-READING, WORDS, PIECES, PROCESSOR = 'reading.json', 'tokenizer.json', 'vocab.txt', 'preprocessor_config.json'
-
-
-@dataclasses.dataclass(frozen=True)
-class Reading:
-  """How a checkpoint is to be given pictures and words, which no model file says.
-
-  side: pixels; first: the ids that begin what BLIP reads and what it writes (-1: as the tokeniser says); end: the id
-  that ends what is written; length: most words of a text; prompt: what a label is put into.
-  """
-
-  side: int
-  mean: tuple[float, ...] = (0.5, 0.5, 0.5)
-  std: tuple[float, ...] = (0.5, 0.5, 0.5)
-  length: int = 20
-  first: tuple[int, int] = (-1, -1)
-  end: int = 3
-  prompt: str = '{}'
-
-
-def keep(folder: Path, model: Any, variables: Mapping, tokenizer: Tokenizer, reading: Reading) -> None:
-  """Writes a trained model into a folder that `Asked` reads, in the place of what was there, whole or not at all."""
-  made = folder.with_name(f'.{folder.name}.new')
-  shutil.rmtree(made, ignore_errors=True)
-  save(model, variables, made)
-  tokenizer.save(str(made / WORDS))
-  (made / READING).write_text(json.dumps(dataclasses.asdict(reading), indent=2) + '\n')
-  shutil.rmtree(folder, ignore_errors=True)
-  made.rename(folder)
-
-
-def reading_of(folder: Path, model: Any) -> Reading:
-  """That of a folder: what a run has kept there, or what the published checkpoint's own files say."""
-  if (folder / READING).is_file():
-    found: dict[str, Any] = {
-      key: tuple(v) if isinstance(v, list) else v for key, v in read_json(folder / READING).items()
-    }
-    try:
-      return Reading(**found)
-    except TypeError as error:
-      raise UserError(f'{folder / READING}: damaged ({error})') from error
-  config = read_json(folder / 'config.json') if (folder / 'config.json').is_file() else {}
-  text = config.get('source', {}).get('config', config).get('text_config', {})
-  pixels = read_json(folder / PROCESSOR) if (folder / PROCESSOR).is_file() else {}
-  mean, std = (tuple(pixels.get(key, default)) for key, default in (('image_mean', CLIP_MEAN), ('image_std', CLIP_STD)))
-  first = (-1, text.get('bos_token_id', 30522))
-  return Reading(model.image.image, mean, std, 77, first, text.get('sep_token_id', 102), 'a photo of a {}')
-
-
-def tokenizer_of(folder: Path) -> Tokenizer:
-  """The tokeniser of a folder. Raises UserError where there is none, or a damaged one."""
-  if (folder / WORDS).is_file():
-    try:
-      found = Tokenizer.from_str((folder / WORDS).read_text())
-    except Exception as error:  # the library raises no narrower one
-      raise UserError(f'{folder / WORDS}: {error}, expected a file of the tokenizers library') from error
-    found.no_padding()
-    found.no_truncation()
-    return found
-  if (folder / PIECES).is_file():
-    return tokens.wordpiece(folder / PIECES)
-  raise UserError(f'{folder}: expected {WORDS} or {PIECES}, without which no word can be read')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,16 +50,23 @@ class Asked:
     if self.kind not in ('CLIP', 'BLIP'):
       raise UserError(f'--weights={folder}: found {self.kind}, expected CLIP or BLIP')
     self.reading, self.tokenizer = reading_of(folder, self.model), tokenizer_of(folder)
-    self.shown = images.resized(picture, self.reading.side)
+    self.shown = images.resized(picture, self.reading.side, crop=self.kind == 'CLIP')  # BLIP's are squeezed
+    self.unread: list[str] = []  # words of texts that its vocabulary lacks, which were left out
     mean, std = (np.asarray(value, np.float32) for value in (self.reading.mean, self.reading.std))
     self.image = jnp.asarray((self.shown / np.float32(255) - mean) / std)[None]
 
   def ids(self, texts: Sequence[str], first: int = -1) -> tuple[jax.Array, jax.Array]:
     """Texts -> ids [Q,L], and which are words, bool [Q,L]. Raises UserError for one that is too long or empty."""
-    found = [encoding.ids for encoding in self.tokenizer.encode_batch(list(texts))]
-    for text, ids in zip(texts, found):
+    encoded = self.tokenizer.encode_batch(list(texts))
+    found = [tokens.known(self.tokenizer, encoding.ids) for encoding in encoded]
+    frame = len(self.tokenizer.encode('').ids)
+    for text, encoding, ids in zip(texts, encoded, found):
       if not text.strip():
         raise UserError(f'found {text!r}, expected a text with a word in it')
+      if len(ids) == frame:
+        raise UserError(f'{text!r}: this {self.kind} never read a word of it; expected one that it learnt')
+      if len(ids) < len(encoding.ids):
+        self.unread += [text[a:b] for i, (a, b) in zip(encoding.ids, encoding.offsets) if i not in ids]
       if len(ids) > self.reading.length:
         short = text if len(text) < 40 else f'{text[:37]}...'
         raise UserError(f'{short!r}: found {len(ids):,} tokens, expected at most {self.reading.length}')
@@ -140,6 +79,8 @@ class Asked:
   def answer(self, question: str = '', labels: Sequence[str] = ()) -> Answer:
     """By what the model is for. Raises UserError where a question or labels are missing, or lead to nothing."""
     model: Any = self.model
+    if question and labels:
+      raise UserError('--question and --labels: found both, expected one of them')
     chooses = self.kind == 'CLIP' or bool(model.encoder and model.out)
     if labels and chooses:
       return self.choose(labels)
@@ -156,12 +97,16 @@ class Asked:
 
   def choose(self, labels: Sequence[str]) -> Answer:
     """Which label it is: CLIP by cosine, BLIP by how likely each matches. Probabilities are among these labels."""
-    twice = sorted({label for label in labels if list(labels).count(label) > 1})
-    if twice:
-      raise UserError(f'--labels: found {twice[0]!r} twice, expected each once')
+    if len(labels) < 2:
+      raise UserError(f'--labels: found {labels[0]!r} alone, expected two or more to choose among')
     texts = [self.reading.prompt.format(label) for label in labels]
+    ids, mask = self.ids(texts, -1 if self.kind == 'CLIP' else self.reading.first[0])
+    read: dict[bytes, str] = {}
+    for label, row in zip(labels, np.asarray(ids)):
+      other = read.setdefault(row.tobytes(), label)
+      if other is not label:
+        raise UserError(f'--labels: found {other!r} and {label!r}, which are read alike; expected each once')
     if self.kind == 'CLIP':
-      ids, mask = self.ids(texts)
 
       def scores(m, image):
         out = m(ids, image, mask, train=False)
@@ -170,7 +115,6 @@ class Asked:
       chain: Chain = [] if self._convolves() else [self._image_stack()[1]]
     else:
       patches, image = self._image_stack()
-      ids, mask = self.ids(texts, self.reading.first[0])
 
       def scores(m, image):
         seen = jnp.repeat(m.image(image, train=False)['v'], len(ids), 0)
@@ -255,7 +199,11 @@ def traced(found: Mapping, gradients: Mapping, chain: Chain) -> tuple[jax.Array,
   vector = None
   for path, schedule, lengths, edge in chain:
     rows = relevance.chained(inside(found, path), inside(gradients, path), schedule, lengths)[edge]
-    vector = token(path, rows) if vector is None else jnp.einsum('bk,bkp->bp', *_alike(vector, rows))
+    if vector is None:
+      vector = token(path, rows)
+    else:  # equation 10, whose last factor is what the stack that was read had mixed
+      mixed = relevance.normed(rows) if edge[0] == edge[1] else rows
+      vector = jnp.einsum('bk,bkp->bp', *_alike(vector, mixed))
   path, schedule, lengths, edge = chain[-2] if len(chain) > 1 else chain[-1]
   last = list(maps.read(inside(found, path), schedule, lengths, *edge).values())[-1].mean(1)
   seen = last.mean(1) if len(chain) > 2 else token(path, last)

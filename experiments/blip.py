@@ -25,8 +25,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs import blip as complete
-from experiments import asking, faithful, pairs, telling, training
-from experiments.captioning import CONTRAST, READ, TUNED, UNTUNED, WAYS, Reader, describe, judged, same, search
+from experiments import faithful, pairs, searching, telling, training
+from experiments.captioning import CONTRAST, READ, TUNED, UNTUNED, Reader, describe, judged, same, search
+from experiments.reading import Reading, keep_model
 from mmjax import augment, objectives, train
 from mmjax.data import twemoji
 from mmjax.encoders.image import to_float
@@ -95,11 +96,8 @@ def run(c, args) -> None:
   reader = lambda: Reader(c, pre, task, pre.variables(fit.state.params))
   workdir = open_workdir(args.workdir, c.to_dict(), fresh=fresh)
   validation = task.arrays('validation')
+  searches: dict[str, searching.Found] = {CONTRAST: {}, READ: {}}
   found: dict[str, Any] = {name: {'held': task.arrays(*splits)} for name, splits in HELD_OUT.items()}
-
-  def told(part: str) -> dict[str, dict[str, float]]:
-    systems = ((name, system, scores) for name in found for system, scores in found[name][part].items())
-    return {f'test, {name}: {system}': pairs.values(scores) for name, system, scores in systems}
 
   def validate() -> dict[str, float]:
     scores = reader().contrast(validation['text'], validation['image'])
@@ -107,13 +105,17 @@ def run(c, args) -> None:
 
   def test() -> dict[str, dict[str, float]]:
     now = reader()
-    for part in found.values():
+    for name, part in found.items():
       text, image = part['held']['text'], part['held']['image']
       score = lambda image, text=text: now.matches(text, image)
       what = 'The probability that a picture matches its text'
-      part['search'] = search(now, part['held'])
-      part['faithful'] = faithful.table(score, image, now.maps(text, image), image[0, 0, 0], what)
-    return told('search')
+      for system, scores in search(now, name, part['held']).items():
+        searches[system] |= scores
+      part['faithful'] = faithful.table(
+        score, image, now.maps(text, image), image[0, 0, 0], what, part['held']['concept']
+      )
+    every = ((f'test, {where}: {system}', s) for system, found in searches.items() for where, s in found.items())
+    return {name: pairs.values(scores) for name, scores in every}
 
   with training.Course(fit, workdir, args) as course:
     for step, batch in course:
@@ -142,7 +144,8 @@ def run(c, args) -> None:
     for part in found.values():
       part['written'] = describe(reader(), tuned(), task, part['held'])
       part['judged'] = {system: judged(texts, part['held']) for system, texts in part['written'].items()}
-    return told('judged')
+    every = ((f'test, {name}: {system}', s) for name, part in found.items() for system, s in part['judged'].items())
+    return {name: pairs.values(scores) for name, scores in every}
 
   folder = workdir / 'captions'
   folder.mkdir(exist_ok=True)
@@ -153,10 +156,12 @@ def run(c, args) -> None:
       if course.due(step):
         course.save(step, validate_captions)
     course.end(test_captions, TUNED)
-  finish(c, task, pre, found, {'model': (pre.model, reader()), 'captioner': (model, tuned())}, workdir, began)
+  finish(c, task, pre, found, searches, {'model': (pre.model, reader()), 'captioner': (model, tuned())}, workdir, began)
 
 
-def finish(c, task: pairs.Pairs, pre: Pretraining, found: Mapping, made: Mapping, workdir, began: float) -> None:
+def finish(
+  c, task: pairs.Pairs, pre: Pretraining, found: Mapping, searches: Mapping, made: Mapping, workdir, began: float
+) -> None:
   """The tables, the pictures, the report, and the models that were made, in folders of these names."""
   cider = found['new concepts']['judged'][TUNED]['CIDEr'][0]
   summary = [
@@ -164,25 +169,29 @@ def finish(c, task: pairs.Pairs, pre: Pretraining, found: Mapping, made: Mapping
     ('held out', 'concepts that no training picture shows: new ones of known categories, and ten categories'),
     (
       'departures from the paper',
-      'convolutions before the ViT; read again, a probability is added where the authors add a logit; sizes, recipe '
-      'and data are ours, and a text to be captioned is a name alone',
+      'convolutions before the ViT; sizes, recipe and data are ours, and a text to be captioned is a name alone',
     ),
+  ]
+  pools = {name: len(part['held']['name']) for name, part in found.items()}
+  about = {system: {'source': 'this run', 'ours': True} for system in searches}
+  notes = [
+    f'Read again: the {c.rerank} that contrast puts first, by cosine plus the logit of a match, as the authors do.'
   ]
   telling.finish(
     c,
     workdir,
     title=f'BLIP: {c.data.name}',
     summary=summary,
-    tables=[caption_table(found), search_table(c, found), found['new concepts']['faithful']],
+    tables=[caption_table(found), searching.table(pools, searches, about, notes), found['new concepts']['faithful']],
     galleries=[gallery(name, part) for name, part in found.items()],
     params=made['model'][1].variables['params'],
     began=began,
   )
-  reading = asking.Reading(twemoji.SIDE, length=task.length, first=pre.first)
+  reading = Reading(twemoji.SIDE, length=task.length, first=pre.first)
   for name, (model, reader) in made.items():
     params = reader.variables['params']
     kept = params if model.encoder else {part: params[part] for part in ('image', 'decoder')}
-    asking.keep(workdir / name, model, {'params': kept}, task.tokenizer, reading)
+    keep_model(workdir / name, model, {'params': kept}, task.tokenizer, reading)
   print(f'for experiments.ask: --weights={workdir / "captioner"} writes captions')
   print(f'for experiments.ask: --weights={workdir / "model"}')
 
@@ -204,26 +213,6 @@ def caption_table(found: Mapping) -> dict:
       'whole concepts. Names have one to four words, so that BLEU-4 has nearly nothing to count.',
       'The nearest training picture is that of the highest cosine of the vectors that this run learnt.',
     ],
-  }
-
-
-def search_table(c, found: Mapping) -> dict:
-  rows: list[dict] = []
-  for name, part in found.items():
-    among = len(part['held']['name'])
-    for way in WAYS:
-      for system in (CONTRAST, READ):
-        scores = {key: pairs.shown(key, *value) for key, value in part['search'][f'{system}, {way}'].items()}
-        where = {'what finds what': way, 'among': f'{among:,} of {name}'}
-        rows.append({'system': system, 'source': 'this run', 'ours': True} | where | scores)
-    chance = {key: pairs.shown(key, value) for key, value in pairs.chance(among).items()}
-    where = {'what finds what': 'either', 'among': f'{among:,} of {name}'}
-    rows.append({'system': 'chance', 'source': 'computed here'} | where | chance)
-  return {
-    'title': 'Search among what was not learnt from',
-    'columns': ['system', 'what finds what', 'among', 'R@1', 'R@5', 'R@10', 'median rank', 'source'],
-    'rows': rows,
-    'notes': [f'Read again: the {c.rerank} that contrast puts first, by cosine plus the probability that they match.'],
   }
 
 

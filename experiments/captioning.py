@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import asking, pairs
+from experiments.searching import WAYS, Found, both_ways
 from mmjax import generate
 from mmjax.data import tokens
 from mmjax.encoders.image import to_float
@@ -21,7 +22,6 @@ from mmjax.metrics import captions
 from mmjax.models.blip import writer
 from mmjax.models.blip_pretraining import Pretraining
 
-WAYS = ('text to image', 'image to text')
 CONTRAST, READ = 'BLIP, contrast alone', 'BLIP, read again by the matching encoder'
 TUNED, UNTUNED = 'BLIP, tuned for captions', 'BLIP, as pre-trained'
 NEAREST, PIXELS = 'caption of the nearest training picture', 'the same, nearest by pixels'
@@ -47,17 +47,17 @@ class Reader:
     return np.asarray(_alone(self.pre.model, self.variables, text) @ self.see(image)[1].T)
 
   def read_again(self, scores: np.ndarray, way: str, text: np.ndarray, image: np.ndarray) -> np.ndarray:
-    """Scores [Q,N] of queries for candidates, one of the WAYS, with the probability of a match added to the best.
+    """Scores [Q,N] of queries for candidates, one of the WAYS, with the logit of a match added to the best.
 
-    That is to the `rerank` best of each row; the rest come behind them. The authors add the logit of a match.
+    That is to the `rerank` best of each row; the rest come behind them (evaluation of the authors' train_retrieval.py).
     """
     best = np.argsort(-scores, 1, kind='stable')[:, : self.c.rerank]
     query, candidate = np.repeat(np.arange(len(scores)), best.shape[1]), best.ravel()
     which_text, which_image = (query, candidate) if way == WAYS[0] else (candidate, query)
     reads, seen = self.begun(text), self.see(image)[0]
-    one = lambda part: _match(self.pre.model, self.variables, reads[part['text']], seen[part['image']])
+    one = lambda part: _match(self.pre.model, self.variables, reads[part['text']], seen[part['image']])[:, 1]
     match = pairs.in_parts(one, {'text': which_text, 'image': which_image}, AT_ONCE)
-    again = scores - 100
+    again = scores - 1000
     again[query, candidate] = scores[query, candidate] + match
     return again
 
@@ -82,7 +82,7 @@ class Reader:
   def matches(self, text: np.ndarray, image: np.ndarray) -> np.ndarray:
     """How likely each text [M,L] matches its image [M,h,w,3]: [M]."""
     reads = self.begun(text)
-    return np.asarray(_match(self.pre.model, self.variables, reads, self.see(image)[0]))
+    return np.asarray(jax.nn.softmax(_match(self.pre.model, self.variables, reads, self.see(image)[0])))[:, 1]
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -111,7 +111,7 @@ def _alone(model: Any, variables: Mapping, text: jax.Array):
 @functools.partial(jax.jit, static_argnums=0)
 def _match(model: Any, variables: Mapping, text: jax.Array, seen: jax.Array):
   out = model.apply(variables, text, text > 0, seen, train=False, method='read')
-  return jax.nn.softmax(out['matched'])[:, 1]
+  return out['matched']
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4, 5))
@@ -120,14 +120,13 @@ def _write(model: Any, variables: Mapping, seen: jax.Array, first: int, length: 
   return generate.beam(step, prompt, beams=beams, length=length, end=tokens.SPECIAL.index('[SEP]'))
 
 
-def search(reader: Reader, held: pairs.Arrays) -> dict[str, dict[str, pairs.Score]]:
-  """{'system, way': scores} by contrast alone, and with the first of it read again."""
+def search(reader: Reader, pool: str, held: pairs.Arrays) -> dict[str, Found]:
+  """Of contrast alone, and with the first of it read again."""
   text, image, right = held['text'], held['image'], np.eye(len(held['text']), dtype=bool)
-  found, scores = {}, reader.contrast(text, image)
+  scores, again = reader.contrast(text, image), {}
   for way, table in zip(WAYS, (scores, scores.T)):
-    found[f'{CONTRAST}, {way}'] = pairs.search(table, right, held['concept'])
-    found[f'{READ}, {way}'] = pairs.search(reader.read_again(table, way, text, image), right, held['concept'])
-  return found
+    again[f'{pool}, {way}'] = pairs.search(reader.read_again(table, way, text, image), right, held['concept'])
+  return {CONTRAST: both_ways(pool, scores, held['concept']), READ: again}
 
 
 def nearest(near: np.ndarray, train: pairs.Arrays) -> list[str]:

@@ -25,21 +25,22 @@ import numpy as np
 from flax import linen as nn
 
 from configs import clip as complete
-from experiments import asking, frozen, pairs, telling, training
+from experiments import frozen, pairs, searching, telling, training
+from experiments.reading import Reading, keep_model
 from mmjax import objectives
 from mmjax.data import tokens, twemoji
 from mmjax.encoders import efficientnet
-from mmjax.fusion.schedule import parse
+from mmjax.errors import UserError
 from mmjax.models.clip import CLIP, ImageTower, TextTower
 from mmjax.models.lit import Known
-from mmjax.report import search
 from mmjax.workdir import open_workdir
 
 HELD_OUT = {'new concepts': ('test',), 'new categories': ('unseen',), 'both': ('test', 'unseen')}  # -> splits
-SHOWN, NEAREST = 8, 8  # queries of a gallery, and what is shown for each
 SYSTEM, BASELINE = 'CLIP', 'bag of words'
-OURS: dict[str, dict] = {SYSTEM: {'ours': True}, BASELINE: {}}
-SOURCES = {SYSTEM: 'this run', BASELINE: 'this run; arXiv:2103.00020, figure 2'}
+ABOUT: dict[str, dict] = {  # what stands in their rows
+  SYSTEM: {'source': 'this run', 'ours': True},
+  BASELINE: {'source': 'this run; arXiv:2103.00020, figure 2'},
+}
 
 
 def build(c, task: pairs.Pairs) -> tuple[CLIP, nn.Module]:
@@ -121,14 +122,12 @@ def _apply(model, variables, *given):
   return model.apply(variables, *given, train=False)
 
 
-def measure(task: pairs.Pairs, score: Callable) -> dict[str, dict[str, pairs.Score]]:
+def measure(task: pairs.Pairs, score: Callable) -> searching.Found:
   """{what was tried: its scores} of score(texts with images), on pictures of concepts that were not learnt from."""
-  found = {}
+  found: searching.Found = {}
   for name, splits in HELD_OUT.items():
     held = task.arrays(*splits)
-    table, right = score(held), np.eye(len(held['text']), dtype=bool)
-    found[f'{name}, text to image'] = pairs.search(table, right, held['concept'])
-    found[f'{name}, image to text'] = pairs.search(table.T, right, held['concept'])
+    found |= searching.both_ways(name, score(held), held['concept'])
   unseen = task.arrays('unseen')
   known = unseen['label'] >= 0
   table = score(unseen | task.said(task.labels)).T[known]
@@ -137,16 +136,20 @@ def measure(task: pairs.Pairs, score: Callable) -> dict[str, dict[str, pairs.Sco
 
 
 def validate(task: pairs.Pairs, score: Callable) -> dict[str, float]:
-  """The search for images by text in the validation split; the best checkpoint is that of the highest R@5."""
+  """The search in the validation split: the mean R@5 of both ways as 'accuracy', and the scores of text to image."""
   held = task.arrays('validation')
-  found = pairs.values(pairs.search(score(held), np.eye(len(held['text']), dtype=bool), held['concept']))
-  return {'accuracy': found['R@5']} | found
+  found = {way: pairs.values(value) for way, value in searching.both_ways('', score(held), held['concept']).items()}
+  first, second = found.values()
+  return {'accuracy': (first['R@5'] + second['R@5']) / 2} | first
 
 
 def run(c, args) -> None:
   began, fresh = time.time(), args.mode == 'train'
   training.begin(c, args, complete.get_config(), 'configs/clip.py')
   task = pairs.prepare(c.data.name, c.data.dir, c.data.length)
+  if bool(c.frozen.text) != bool(c.frozen.image):
+    there, lacks = ('text', 'image') if c.frozen.text else ('image', 'text')
+    raise UserError(f'--config.frozen.{there} without --config.frozen.{lacks}: expected both towers, or none')
   if c.frozen.text:
     task = frozen.prepare(task, frozen.towers(c.frozen.text, c.frozen.image, c.frozen.side), c.data.name)
   model, bag_model = build(c, task)
@@ -197,57 +200,41 @@ def finish(c, task: pairs.Pairs, model, found, score: Callable, fit: training.Fi
       else 'none; sizes, recipe and data are ours',
     ),
   ]
+  held = task.arrays('test', 'unseen')
+  pools = {name: sum(len(task.splits[split]) for split in splits) for name, splits in HELD_OUT.items()}
+  notes = [
+    'No concept (a person at work in all genders, the hours of a clock, all flags) lies on both sides of a split.',
+    f'CLIP was trained for {c.optim.steps:,} steps, the bag of words for {c.bag.steps:,}, as its validation has it.',
+  ]
   telling.finish(
     c,
     workdir,
     title=f'{SYSTEM}: {c.data.name}',
     summary=summary,
-    tables=[search_table(task, found), zero_shot_table(task, found)],
-    galleries=galleries(task, score),
+    tables=[searching.table(pools, found, ABOUT, notes), zero_shot_table(task, found)],
+    galleries=searching.galleries(held, score(held)),
     params=fit.state.params,
     began=began,
   )
-  folder, reading = workdir / 'model', asking.Reading(twemoji.SIDE, length=task.length)
+  folder, reading = workdir / 'model', Reading(twemoji.SIDE, length=task.length)
   if isinstance(task, frozen.FrozenPairs):
-    reading = asking.Reading(efficientnet.SIDE, length=frozen.LONGEST)
-    asking.keep(folder, *task.towers.clip(fit.state.params, c.model.out), task.towers.tokenizer, reading)
+    reading = Reading(efficientnet.SIDE, length=frozen.LONGEST)
+    keep_model(folder, *task.towers.clip(fit.state.params, c.model.out), task.towers.tokenizer, reading)
   else:
     file = workdir / 'search.html'
-    search_page(c, task, model, fit.state.variables, file)
+    every = task.arrays(*task.splits)
+    vectors = _apply(model, fit.state.variables, *task.given(every))['image']
+    searching.page(file, task, model, fit.state.variables, every, np.asarray(vectors))
     print(f'a page to search in: {file}')
-    asking.keep(folder, model, fit.state.variables, task.tokenizer, reading)
+    keep_model(folder, model, fit.state.variables, task.tokenizer, reading)
   print(f'for experiments.ask: --weights={workdir / "model"}')
-
-
-def search_table(task: pairs.Pairs, found: Mapping) -> dict:
-  rows = []
-  for name, splits in HELD_OUT.items():
-    among = sum(len(task.splits[split]) for split in splits)
-    for way in ('text to image', 'image to text'):
-      where = {'what finds what': way, 'among': f'{among:,} of {name}'}
-      for system in (SYSTEM, BASELINE):
-        scores = {key: pairs.shown(key, *value) for key, value in found[system][f'{name}, {way}'].items()}
-        rows.append({'system': system, 'source': SOURCES[system]} | where | scores | OURS[system])
-    scores = {key: pairs.shown(key, value) for key, value in pairs.chance(among).items()}
-    rows.append(where | {'system': 'chance', 'source': 'computed here', 'what finds what': 'either'} | scores)
-  return {
-    'title': 'Search among what was not learnt from',
-    'columns': ['system', 'what finds what', 'among', 'R@1', 'R@5', 'R@10', 'median rank', 'source'],
-    'rows': rows,
-    'notes': [
-      'R@k: in how many percent of all searches the one right answer is among the first k. In brackets: 95 % intervals '
-      'of this one run, by drawing whole concepts.',
-      'No concept (a person at work in all genders, the hours of a clock, all flags) lies on both sides of a split.',
-    ],
-  }
 
 
 def zero_shot_table(task: pairs.Pairs, found: Mapping) -> dict:
   labels = [label for label in (example['label'] for example in task.splits['unseen']) if label >= 0]
   most = max(map(labels.count, labels)) / len(labels)
   rows = [
-    {'system': system, 'accuracy': pairs.shown('', *found[system]['zero-shot']['accuracy']), 'source': SOURCES[system]}
-    | OURS[system]
+    {'system': system, 'accuracy': pairs.shown('', *found[system]['zero-shot']['accuracy'])} | ABOUT[system]
     for system in (SYSTEM, BASELINE)
   ]
   for name, value in (('chance', 1 / len(task.labels)), ('the most frequent category', most)):
@@ -258,74 +245,6 @@ def zero_shot_table(task: pairs.Pairs, found: Mapping) -> dict:
     'rows': rows,
     'notes': [f'Of {len(labels)} pictures; the categories: {", ".join(task.labels)}.'],
   }
-
-
-def galleries(task: pairs.Pairs, score: Callable) -> list[dict]:
-  """Both ways, for queries spread over what is held out."""
-  held = task.arrays('test', 'unseen')
-  table = score(held)
-  queries = np.linspace(0, len(table) - 1, SHOWN).astype(int)
-  picture = lambda n: {'image': held['image'][n], 'text': str(held['name'][n])}
-  text = lambda n: {'text': str(held['words'][n])}
-
-  def rows(table, query, item):
-    order = np.argsort(-table, 1, kind='stable')[:, :NEAREST]
-    return [
-      {
-        'query': query(n),
-        'found': [item(m) | {'right': bool(m == n), 'score': f'{table[n, m]:.2f}'} for m in order[n]],
-      }
-      for n in queries
-    ]
-
-  note = f'The nearest of all {len(table)} pictures that were held out; the number is the cosine, ✓ the right one.'
-  return [
-    {'title': 'Text to image', 'note': note, 'rows': rows(table, text, picture)},
-    {'title': 'Image to text', 'note': note.replace('pictures', 'texts'), 'rows': rows(table.T, picture, text)},
-  ]
-
-
-def search_page(c, task: pairs.Pairs, model: CLIP, variables: Mapping, file) -> None:
-  """A page to type in, over all pictures."""
-  every = task.arrays(*task.splits)
-  vectors = _apply(model, variables, *task.given(every))['image']
-  tower = variables['params']['text']
-  search.write(
-    file,
-    title=f'{SYSTEM}: search {len(vectors):,} pictures',
-    note=f'What is typed is encoded by the text tower that was trained, here in the page. Of the pictures, '
-    f'{len(task.splits["train"]):,} were learnt from, with their names and keywords.',
-    first='red heart',
-    words=tokens.words(task.tokenizer, range(task.vocab)),
-    tower={
-      'word': tower['word']['embedding'],
-      'position': tower['position'],
-      'layers': layers(tower['encoder'], c.model.text.schedule, c.model.text.scan),
-      'norm': tower['norm'],
-      'project': tower['project'],
-    },
-    how={
-      'length': task.length,
-      'width': c.model.text.width,
-      'heads': c.model.text.heads,
-      'activation': c.model.text.activation,
-      'eps': model.text.eps,
-    },
-    images=every['image'],
-    names=every['name'].tolist(),
-    vectors=vectors,
-    learnt=len(task.splits['train']),
-  )
-
-
-def layers(encoder: Mapping, schedule: str, scan: bool) -> list[Mapping]:
-  """The parameters of a text stack, layer by layer."""
-  found = []
-  for n, group in enumerate(parse(schedule).groups):
-    for i in range(group.repeats):
-      own = jax.tree.map(lambda a, i=i: a[i], encoder[f'group{n}']) if scan else encoder[f'group{n}_{i}']
-      found.append(own['sub0_t'])
-  return found
 
 
 if __name__ == '__main__':

@@ -2,7 +2,7 @@
 
 Trains every system of the config on drawn products, each in a folder of its own that an interrupted run goes on from:
 picture alone, words alone, their sum, TIRG, and attention between words and picture. Then each searches for products of
-training, in pictures some of which are training's, and for products that no training picture shows, beside chance.
+training, in new pictures, and for products that no training picture shows, beside chance.
 Prints recall with intervals, since which products answer a wish is known, and writes a report with pictures.
 """
 

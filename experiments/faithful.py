@@ -6,7 +6,6 @@ should fall at once; or they are shown one after the other, and it should rise a
 M pictures of h x w pixels, P cells of each.
 """
 
-import itertools
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from experiments import pairs
 
 ORDERS = 5  # random ones, of which the mean is taken
+WAYS, RANDOM = {'deletion': False, 'insertion': True}, 'random order'  # way -> whether cells come
 
 
 def masked(image: np.ndarray, order: np.ndarray, count: int, blank: np.ndarray, inserted: bool) -> np.ndarray:
@@ -25,32 +25,49 @@ def masked(image: np.ndarray, order: np.ndarray, count: int, blank: np.ndarray, 
   return np.where((cells == inserted)[..., None], image, blank).astype(np.uint8)
 
 
-def area(score: Callable, image: np.ndarray, order: np.ndarray, blank: np.ndarray, inserted: bool) -> np.ndarray:
-  """The area under the curve of score(pictures) [M] from no cell to all, each step of equal width: [M]."""
-  steps = [score(masked(image, order, count, blank, inserted)) for count in range(order.shape[1] + 1)]
-  return np.stack([(a + b) / 2 for a, b in itertools.pairwise(steps)]).mean(0)
+def curve(score: Callable, image: np.ndarray, order: np.ndarray, blank: np.ndarray, inserted: bool) -> np.ndarray:
+  """score(pictures) [M] while no cell to all have gone, or come: [P+1,M]."""
+  return np.stack([score(masked(image, order, count, blank, inserted)) for count in range(order.shape[1] + 1)])
 
 
-def table(score: Callable, image: np.ndarray, maps: Mapping[str, np.ndarray], blank: np.ndarray, what: str) -> dict:
-  """The table of a report. score: uint8 [M,h,w,3] -> [M] in 0..1, of each picture for its own text; maps: [M,P]."""
+def area(curve: np.ndarray) -> np.ndarray:
+  """The area under curves [P+1,M], each step of equal width: [M]."""
+  return (curve[1:] + curve[:-1]).mean(0) / 2
+
+
+def table(
+  score: Callable,
+  image: np.ndarray,
+  maps: Mapping[str, np.ndarray],
+  blank: np.ndarray,
+  what: str,
+  groups: np.ndarray | None = None,
+) -> dict:
+  """The table of a report, with its curves. score: uint8 [M,h,w,3] -> [M] in 0..1, of each picture for its own text.
+
+  maps: [M,P]; groups [M]: pictures of one are not independent, see `pairs.mean`.
+  """
   rng = np.random.default_rng(0)
   count, cells = next(iter(maps.values())).shape
   orders = {name: [np.argsort(-values, 1, kind='stable')] for name, values in maps.items()}
-  orders['random order'] = [np.argsort(rng.random((count, cells)), 1) for _ in range(ORDERS)]
+  orders[RANDOM] = [np.argsort(rng.random((count, cells)), 1) for _ in range(ORDERS)]
   rows = []
+  lines: dict[str, dict[str, list[float]]] = {way: {} for way in WAYS}
   for name, several in orders.items():
-    found = {
-      column: np.mean([area(score, image, order, blank, inserted) for order in several], 0)
-      for column, inserted in (('deletion', False), ('insertion', True))
-    }
-    cellular = {key: pairs.shown('', *pairs.mean(value)) for key, value in found.items()}
-    rows.append({'system': name, **cellular} | ({} if name == 'random order' else {'ours': True}))
+    row = {'system': name} | ({} if name == RANDOM else {'ours': True})
+    for way, inserted in WAYS.items():
+      found = np.mean([curve(score, image, order, blank, inserted) for order in several], 0)
+      row[way] = pairs.shown('', *pairs.mean(area(found), groups))
+      lines[way][name] = (100 * found.mean(1)).round(2).tolist()
+    rows.append(row)
   return {
     'title': 'Do the maps mean anything?',
-    'columns': ['system', 'deletion', 'insertion'],
+    'columns': ['system', *WAYS],
     'rows': rows,
     'notes': [
       f'{what}, times 100, on average while the {cells} cells of a picture go in the order of the map (deletion: lower '
-      f'is better) or come (insertion: higher is better); of {count} pictures, with 95 % intervals.'
+      f'is better) or come (insertion: higher is better): the area under the curve, of {count} pictures, with 95 % '
+      'intervals of this one run.'
     ],
+    'lines': {'x': f'cells that went or came, of {cells}', 'y': 'score, times 100', 'panels': lines},
   }

@@ -112,8 +112,8 @@ def judge(stages: Any, task: Task, texts: int, candidates: int, seed: int) -> di
     flat = rearrange(drawn, 'M C h w c -> (M C) h w c')
     rows[f'samples, {what}'] = scores(flat, np.repeat(said, candidates, 0), classify, candidates)
     rows[f'the best of {candidates} by CLIP, {what}'] = scores(best, said, classify)
+    rows[f'real pictures, {what}'] = scores(real, said, classify)
     if split == 'test':
-      rows['real pictures'] = scores(real, said, classify)
       near = {'PSNR': pairs.mean(psnr(real, again))}
       rows['real pictures through the codes'] = scores(again, said, classify) | near
       rows['real pictures of other texts (chance)'] = scores(np.roll(real, 1, 0), said, classify)

@@ -22,10 +22,11 @@ SOURCE = 'source'  # a column that the command stands for
 
 # experiment, what is shown of it, a part of a table's title, a column, and what rows must have in other columns
 EITHER = 'either'  # what chance finds by: one row for both ways
-BOTH = {'what finds what': 'text to image', 'among': '317 of both'}
+POOLS = 'among 121 of new concepts / 196 of new categories / all 317'
 NEW = {'test': '121 of new concepts'}
 HEADLINES: tuple[tuple[str, str, str, str, dict[str, str]], ...] = (
-  ('clip', 'R@5 of pictures for a text, among 317 of both pools', 'Search', 'R@5', BOTH),
+  ('clip', f'R@5 of pictures for a text, {POOLS}', 'Search', 'R@5', {'what finds what': 'text to image'}),
+  ('clip', f'R@5 of texts for a picture, {POOLS}', 'Search', 'R@5', {'what finds what': 'image to text'}),
   ('clip', 'zero-shot accuracy, ten categories that were held out', 'Zero-shot', 'accuracy', {}),
   ('blip', 'CIDEr of captions of 121 new concepts', 'Captions', 'CIDEr', NEW),
   ('dalle', 'pictures that show all that their text says', 'Pictures', 'all that is said', {}),
@@ -42,6 +43,9 @@ def lines(run: Path) -> tuple[dict, list[dict]]:
     rows = [json.loads(line) for line in (run / 'metrics.jsonl').read_text().splitlines()]
   except (OSError, ValueError) as error:
     raise UserError(f'{run}: config.json or metrics.jsonl cannot be read ({error})') from error
+  whole = isinstance(config, dict) and all(isinstance(row, dict) and 'split' in row and 'time' in row for row in rows)
+  if not whole or not isinstance(config.get('seed'), int):
+    raise UserError(f'{run}: config.json without a seed, or lines of metrics.jsonl without split and time: damaged')
   if not rows or rows[-1]['split'] != 'final':
     raise UserError(f'{run}: the run is not finished (metrics.jsonl has no final line)')
   return config, rows
@@ -69,13 +73,19 @@ def minutes(run: Path) -> float:
   return round((max(times) - min(times)) / 60, 1)
 
 
-def tables(run: Path) -> list[dict]:
+def tables(run: Path, name: str) -> list[dict]:
+  """Those of a run of that experiment. Raises UserError where there are none, or those of another one."""
   try:
-    return json.loads((run / TABLES).read_text())
-  except (OSError, ValueError) as error:
+    made = json.loads((run / TABLES).read_text())
+    found, content = made['experiment'], made['tables']
+  except (OSError, ValueError, KeyError, TypeError) as error:
     raise UserError(
-      f'{run / TABLES}: {error}; expected the tables of a run, which --mode=eval of the same command writes again'
+      f'{run / TABLES}: {type(error).__name__}: {error}; expected the tables of a run, which --mode=eval of the same '
+      'command writes again'
     ) from error
+  if found != name:
+    raise UserError(f'{run}: a run of experiments.{found}, expected one of experiments.{name}, as --command says')
+  return content
 
 
 def file_of(name: str) -> Path:
@@ -86,6 +96,11 @@ def kept(name: str) -> list[dict]:
   """The kept runs of an experiment, each of several seeds; none where nothing is kept."""
   file = file_of(name)
   return json.loads(file.read_text())['runs'] if file.is_file() else []
+
+
+def everything() -> dict[str, list[dict]]:
+  """experiment -> its kept runs."""
+  return {name: kept(name) for name in ORDER}
 
 
 def of_tables(command: str) -> str:
@@ -106,14 +121,14 @@ def keep(runs: Sequence[Path], command: str) -> Path:
     'seeds': [config['seed'] for config in configs],
     'minutes': [minutes(run) for run in runs],
     'parameters_sha256': [row[-1]['parameters_sha256'] for row in rows],
-    'tables': joined([tables(run) for run in runs]),
+    'tables': joined([tables(run, name) for run in runs]),
   }
-  every = [run for run in kept(name) if run['command'] != command] + [found]
-  file = file_of(name)
-  content = {'runs': sorted(every, key=lambda run: run['command'])}
-  write_atomic(file, json.dumps(content, indent=1, ensure_ascii=False) + '\n')
-  write_atomic(ROOT / 'docs' / 'results.md', document())
-  return file
+  headlines({name: [found]})  # what cannot be shown is said before anything is written
+  every = sorted([run for run in kept(name) if run['command'] != command] + [found], key=lambda run: run['command'])
+  text = document(everything() | {name: every})
+  write_atomic(file_of(name), json.dumps({'runs': every}, indent=1, ensure_ascii=False) + '\n')
+  write_atomic(ROOT / 'docs' / 'results.md', text)
+  return file_of(name)
 
 
 def joined(seeds: Sequence[Sequence[Mapping]]) -> list[dict]:
@@ -152,8 +167,8 @@ def spread(cell: Any) -> str:
   return f'{show(float(np.mean(values)))} ({show(min(values))}–{show(max(values))})'
 
 
-def document() -> str:
-  """docs/results.md."""
+def document(every: Mapping[str, Sequence[Mapping]]) -> str:
+  """docs/results.md of `everything`."""
   text = [
     '# Results of several seeds',
     '',
@@ -162,7 +177,7 @@ def document() -> str:
     'score, of seeds that were trained side by side, a core each.',
   ]
   for name in ORDER:
-    for run in kept(name):
+    for run in every[name]:
       seeds = ', '.join(map(str, run['seeds']))
       text += ['', f'## `{run["command"]}`', '', f'Seeds {seeds}; at most {max(run["minutes"]):.0f} minutes a seed.']
       for table in run['tables']:
@@ -172,18 +187,27 @@ def document() -> str:
   return '\n'.join(text) + '\n'
 
 
-def headlines() -> list[str]:
-  """What counts most, as a table in Markdown; nothing where nothing is kept."""
+def headlines(every: Mapping[str, Sequence[Mapping]]) -> list[str]:
+  """What counts most of `everything`, as a table in Markdown; nothing where nothing is kept.
+
+  Raises UserError where a run has not what is shown of it.
+  """
   rows = []
   for name, says, title, column, where in HEADLINES:
-    for run in kept(name):
-      table = next(table for table in run['tables'] if title in table['title'])
+    for run in every.get(name, ()):
       right = [
         row
+        for table in run['tables']
+        if title in table['title']
         for row in table['rows']
         if column in row and all(v in row.get(k, '') or row.get(k) == EITHER for k, v in where.items())
       ]
-      short = '; '.join(f'{row["system"]} {spread(row[column])}' for row in right)
+      if not right:
+        raise UserError(f'{run["command"]}: its tables lack {column!r} of {title!r}, which the README shows')
+      of: dict[str, list[str]] = {}  # system -> its numbers, one or one a pool
+      for row in right:
+        of.setdefault(row['system'], []).append(spread(row[column]))
+      short = '; '.join(f'{system} {" / ".join(found)}' for system, found in of.items())
       rows.append(f'| {says} | {short} | {len(run["seeds"])} | {max(run["minutes"]):.0f} | `{run["command"]}` |')
   if not rows:
     return []

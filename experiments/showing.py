@@ -18,7 +18,7 @@ from experiments import telling
 from experiments.visual_questions import Task
 from mmjax import report
 from mmjax.cli import ROOT
-from mmjax.data import baselines, encode, sort_of_clevr, tokens
+from mmjax.data import baselines, encode, images, sort_of_clevr, tokens
 from mmjax.errors import UserError, nearest
 from mmjax.fusion import maps
 from mmjax.fusion.layers import MAPS
@@ -300,8 +300,5 @@ def predict(task: Task, model: Answering, variables: Mapping, args, step: int, w
 
 def read_image(path: Path, shape: tuple[int, ...]) -> np.ndarray:
   """An image file as uint8 of the given shape. Raises UserError for a file that is none."""
-  try:
-    with Image.open(path) as file:
-      return np.asarray(file.convert('RGB').resize((shape[1], shape[0]), Image.Resampling.NEAREST))
-  except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-    raise UserError(f'--image={path}: {getattr(error, "strerror", None) or "no image that can be read"}') from error
+  picture = Image.fromarray(images.read(path, '--image'))
+  return np.asarray(picture.resize((shape[1], shape[0]), Image.Resampling.NEAREST))  # which mixes no colours

@@ -68,7 +68,8 @@ def finish(
   """Prints the tables, writes report.html with all that is given, and says where it is. began: in unix seconds."""
   for table in tables:
     print_table(table)
-  write_atomic(workdir / TABLES, json.dumps(numbers(tables), indent=1, ensure_ascii=False) + '\n')
+  made = {'experiment': Path(sys.argv[0]).stem, 'tables': numbers(tables)}
+  write_atomic(workdir / TABLES, json.dumps(made, indent=1, ensure_ascii=False) + '\n')
   file = workdir / 'report.html'
   report.write(
     file,

@@ -30,15 +30,19 @@ AT_LEAST = {  # low -> the numbers that are not below it
   0: 'seed model.init_std model.image.init_std model.text.init_std model.num_features model.num_objects optim.lr '
   'optim.warmup optim.clip optim.decay optim.eps augment.shift augment.tint augment.keep dvae.uniform dvae.lr '
   'dvae.warmup classifier.lr classifier.warmup clip.lr clip.warmup bag.warmup captions.lr captions.warmup '
-  'sample.top_k image_weight',
+  'sample.top_k image_weight dvae.residuals',
   1: 'data.images pixels.patch pixels.regions optim.steps optim.micro_batches eval.every eval.images log.every '
   'model.out bag.steps captions.steps contrast.warmup contrast.queue rerank beams dvae.codes dvae.entry '
   'dvae.layers dvae.width dvae.steps classifier.steps clip.steps clip.out clip.width clip.layers clip.patch '
-  'sample.texts sample.candidates model.depth model.head_size',
+  'sample.texts sample.candidates model.depth model.head_size model.channels channels classifier.channels '
+  'model.image.stem model.image.blocks',
   3: 'data.length data.caption',  # a word between the two that frame a text
   32: 'frozen.side',
 }
-AT_MOST = {'seed': 2**32 - 2, 'augment.tint': 1, 'augment.keep': 1}  # the last seed but one: one more is a seed too
+AT_MOST = {  # the last seed but one: one more is a seed too
+  'seed': 2**32 - 2, 'augment.tint': 1, 'augment.keep': 1, 'augment.shift': 32, 'sample.top_p': 1,
+}  # fmt: skip
+ABOVE_0 = ('sample.temperature', 'sample.top_p', 'dvae.temperature', 'dvae.lowest')
 SIZES = re.compile(r'model\.(\w+\.)?(width|heads|mlp|patch)')  # at least 1
 SHARES = re.compile(
   r'model\.(\w+\.)?(attention_)?dropout|optim\.b2|frozen\.dropout|contrast\.(momentum|soft)'
@@ -62,8 +66,11 @@ def check(config: Mapping, complete: Mapping, file: str, free: Sequence[str] = (
   low = {key: low for low, names in AT_LEAST.items() for key in names.split()}
   for key, value in flat.items():
     least = 1 if SIZES.match(key) else next((low[name] for name in low if f'{key}.'.startswith(f'{name}.')), None)
-    if least is not None and value < least:  # one number, or one a stream
+    some = value if isinstance(value, tuple | list) else (value,)
+    if least is not None and any(one < least for one in some):  # one number, one a stream, or several
       raise UserError(f'--config.{key}: found {value}, expected at least {least}')
+    if key in ABOVE_0 and not value > 0:
+      raise UserError(f'--config.{key}: found {value}, expected more than 0')
     if key in AT_MOST and value > AT_MOST[key]:
       raise UserError(f'--config.{key}: found {value}, expected at most {AT_MOST[key]}')
     if SHARES.fullmatch(key) and not 0 <= value < 1:
@@ -93,6 +100,10 @@ def folders(systems: Sequence[str]) -> dict[str, str]:
   if len(set(systems)) != len(systems) or not systems:
     raise UserError(f'--config.systems: found {systems}, expected one or more, each once')
   below = {system: re.sub(r'[^a-z0-9]+', '_', system).strip('_') for system in systems}
+  first: dict[str, str] = {}
+  for system, folder in below.items():
+    if first.setdefault(folder, system) != system:
+      raise UserError(f'--config.systems: found {first[folder]!r} and {system!r}, whose folder is {folder!r} for both')
   return below | {systems[-1]: ''}
 
 

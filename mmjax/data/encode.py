@@ -98,12 +98,16 @@ def texts_of(example: Example) -> list[str]:
 
 
 def said(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> tuple[np.ndarray, np.ndarray]:
-  """'text' and 'part' of `pairs`: int32 [L] each. A first text that is too long is cut, later ones are left out."""
+  """'text' and 'part' of `pairs`: int32 [L] each. A first text that is too long is cut, later ones are left out.
+
+  Words that the tokeniser does not know are left out, see `tokens.known`.
+  """
   start, end = tokenizer.encode('').ids  # [CLS] [SEP]
   ids, parts = np.zeros(length, np.int32), np.zeros(length, np.int32)
   ids[0], at = start, 1
   for part, found in enumerate(tokenizer.encode_batch(list(texts), add_special_tokens=False), 1):
-    new = found.ids[: length - 2] if part == 1 else found.ids
+    new = tokens.known(tokenizer, found.ids)
+    new = new[: length - 2] if part == 1 else new
     if at + len(new) < length:
       ids[at : at + len(new)], parts[at : at + len(new)] = new, part
       at += len(new)

@@ -40,6 +40,7 @@ def read(path: str | os.PathLike, about: str = 'image') -> np.ndarray:
 
 def _eight_bits(pixels: np.ndarray) -> np.ndarray:
   """Grey values of more than 8 bits [h,w]: of 16 bits where they are whole numbers, else their own range."""
+  pixels = np.nan_to_num(pixels, nan=0, posinf=0, neginf=0)  # what was not measured is black
   top = 65535 if np.issubdtype(pixels.dtype, np.integer) else max(float(pixels.max()), 1e-9)
   return np.clip(np.rint(pixels.astype(np.float64) / top * 255), 0, 255).astype(np.uint8)
 

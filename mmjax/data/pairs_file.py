@@ -55,7 +55,7 @@ def stamps(folder: Path) -> Iterator[Found]:
     raise UserError(f"{folder}: found no captions (*.txt), expected the folder of Tux Paint's stamps")
   for file in files:
     drawings = [drawing for drawing in (file.with_suffix('.png'), file.with_suffix('.svg')) if drawing.is_file()]
-    caption = file.read_text(encoding='utf-8').split('\n')[0].strip().rstrip('.').lower()
+    caption = file.read_text(encoding='utf-8', errors='replace').split('\n')[0].strip().rstrip('.').lower()
     if drawings and caption:
       place = file.parent.relative_to(folder).as_posix()
       kind = next((kind for start, kind in KINDS.items() if place.startswith(start)), place)
@@ -89,6 +89,8 @@ def make(name: str, source: Path, out: Path) -> tuple[int, list[str]]:
       rows.append(columns)
     except (OSError, ValueError, SyntaxError) as error:  # of Pillow
       bad.append(f'{columns[0]}: {error}')
+  if not rows:
+    raise UserError(f'{source}: found no picture that can be read; {len(bad)} were left out, the last: {bad[-1:]}')
   texts: dict[str, Any] = dict(zip(COLUMNS, map(np.array, zip(*rows, strict=True)), strict=True))
   with replacing(out) as file:
     np.savez_compressed(file, image=np.stack(images), **texts)
@@ -103,13 +105,15 @@ def main() -> None:
   parser.add_argument('source', type=Path, help="the package's file, or the folder of stamps")
   parser.add_argument('out', type=Path, help='the file to write, .npz')
   args = parser.parse_args()
+  if args.out.suffix != '.npz' or not args.out.absolute().parent.is_dir():
+    parser.exit(2, f'error: {args.out}: expected a name that ends in .npz, in a folder that is there\n')
   try:
     count, bad = make(args.set, args.source, args.out)
-  except (UserError, OSError, KeyError, tarfile.TarError) as error:
-    parser.exit(2, f'error: {args.source}: {error}\n')
+  except (UserError, OSError, KeyError, UnicodeDecodeError, csv.Error, tarfile.TarError) as error:
+    parser.exit(2, f'error: {args.source}: {error}; expected the data of {args.set}\n')
   for line in bad:
     print(f'left out: {line}', file=sys.stderr)
-  print(f'wrote {count:,} pairs to {args.out}', file=sys.stderr)
+  print(f'wrote {count:,} pairs to {args.out}')
 
 
 if __name__ == '__main__':

@@ -2,12 +2,13 @@
 
 Sentences come from templates; pictures are Twemoji: faces that feel well or unwell, and things that feel nothing. Where
 the picture has a feeling it is what the post means, whatever the words say: praise beside a face in tears is irony. So
-the best that words alone, or the picture alone, can reach is known. Pictures of 'test_new' are in no training post.
+the best that words alone, or the picture alone, can reach is known. No post of a test is one of training; pictures of
+'test_new' are of concepts that no training post shows (see `twemoji.concepts`).
 
 M posts; tones are 0 negative, 1 positive, 2 none.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -29,7 +30,8 @@ FACES = (  # categories of Twemoji by tone
   ('face-smiling', 'face-affection', 'face-tongue'),
   ('household', 'office', 'mail', 'tool'),
 )
-NEW = 4  # of that many pictures one is in 'test_new' alone
+NEW = 4  # of that many concepts one is in 'test_new' alone
+OWN = 6  # of that many posts one is kept for validation and test
 LENGTH = 9  # tokens of a sentence, with [CLS] and [SEP]
 SPLITS = {'train': (6000, 5201), 'validation': (500, 5202), 'test': (1000, 5203), 'test_new': (1000, 5204)}  # M, seed
 KINDS = ('only the words feel', 'only the picture feels', 'both feel the same', 'they disagree')
@@ -39,32 +41,39 @@ BEST = {  # accuracy on each of KINDS of the best answers on the whole by one al
 }
 
 
-def generate(number: int, seed: int, new: bool) -> dict[str, np.ndarray]:
+def generate(number: int, seed: int, split: str) -> dict[str, np.ndarray]:
   """Draws `number` posts: 'image' uint8 [M,32,32,3], 'text' str, 'kind' and 'label' int [M]. All KINDS are as frequent.
 
-  new: with pictures that other splits do not have.
+  split: one of SPLITS; 'test_new' has pictures of concepts that the others do not have, 'validation' and 'test' have
+  other sentences with each picture than 'train'.
   """
   rng, rows = np.random.RandomState(seed), twemoji.read()  # its streams are frozen for good (NEP 19)
-  pictures = []
+  concept, pictures = twemoji.concepts(rows), []
   for categories in FACES:
     of_tone = np.flatnonzero(np.isin(rows['subcategory'], categories))
-    pictures.append(of_tone[(np.arange(len(of_tone)) % NEW == 0) == new])
-  kind, tone = rng.randint(len(KINDS), size=number), rng.randint(2, size=number)
+    place = np.unique(concept[of_tone], return_inverse=True)[1]
+    pictures.append(of_tone[(place % NEW == 0) == (split == 'test_new')])
+  draws = 2 * OWN * number  # of which those are taken that the split may have
+  kind, tone = rng.randint(len(KINDS), size=draws), rng.randint(2, size=draws)
   text = np.where(kind == 1, 2, np.where(kind == 3, 1 - tone, tone))
-  image = np.where(kind == 0, 2, tone)
-  said = [TEMPLATES[t][rng.randint(len(TEMPLATES[t]))].format(TOPICS[rng.randint(len(TOPICS))]) for t in text]
-  shown = np.array([pictures[t][rng.randint(len(pictures[t]))] for t in image])
+  shown = np.array([pictures[t][rng.randint(len(pictures[t]))] for t in np.where(kind == 0, 2, tone)])
+  template, topic = rng.randint(len(TEMPLATES[0]), size=draws), rng.randint(len(TOPICS), size=draws)
+  trained = (shown + template + topic) % OWN != 0
+  taken = np.flatnonzero((split == 'test_new') | (trained == (split == 'train')))[:number]
+  said = [TEMPLATES[text[n]][template[n]].format(TOPICS[topic[n]]) for n in taken]
   return {
-    'image': rows['image'][shown],
+    'image': rows['image'][shown[taken]],
     'text': np.array(said),
-    'kind': kind.astype(np.int32),
-    'label': tone.astype(np.int32),
+    'kind': kind[taken].astype(np.int32),
+    'label': tone[taken].astype(np.int32),
   }
 
 
 class Posts(Drawn):
   """TFDS builder of train 6,000, validation 500, test 1,000 posts, and 1,000 with pictures that are new."""
 
+  VERSION = tfds.core.Version('1.1.0')
+  RELEASE_NOTES: ClassVar[dict[str, str]] = {'1.1.0': 'No post or new picture of a test is near training.', '1.0.0': ''}
   SPLITS = SPLITS
   DESCRIPTION = 'Made-up posts of a sentence and a picture, with what they feel.'
 
@@ -73,4 +82,4 @@ class Posts(Drawn):
     return {'image': picture(twemoji.SIDE), 'text': tfds.features.Text(), 'kind': number, 'label': number}
 
   def draw(self, split: str, number: int, seed: int) -> dict[str, np.ndarray]:
-    return generate(number, seed, split == 'test_new')
+    return generate(number, seed, split)

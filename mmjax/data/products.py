@@ -1,13 +1,14 @@
 """Products that are drawn, and wishes about them: a picture, what should be different, and a picture of what is wanted.
 
 Every product is a kind, a colour, a pattern and a size, so that what answers a wish is known. Pictures are drawn here,
-from fixed seeds; some products are in no training picture.
+from fixed seeds, each at a place and in a light of its own: no picture of a test is one of training. Some products are
+in no training picture at all.
 
 M wishes; attributes are int [...,4], indices into KINDS, COLORS, PATTERNS and SIZES.
 """
 
 import itertools
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -22,6 +23,7 @@ PATTERNS = ('plain', 'striped', 'dotted')
 SIZES = ('small', 'large')
 ATTRIBUTES = {'kind': KINDS, 'colour': COLORS, 'pattern': PATTERNS, 'size': SIZES}
 SIDE = 32  # pixels
+LIGHT = 24  # how much darker a picture can be, in each colour
 LENGTH = 12  # tokens of a wish, with [CLS] and [SEP]
 SPLITS = {'train': (8000, 4201), 'validation': (500, 4202), 'test': (1000, 4203), 'unseen': (500, 4204)}  # M, seed
 HELD_OUT = 6  # of that many products one is wanted in 'unseen' alone
@@ -42,8 +44,11 @@ def wish(attributes: np.ndarray, wanted: np.ndarray) -> str:
   return ' and '.join(word for word, a, b in zip(words, attributes, wanted) if a != b)
 
 
-def draw(attributes: np.ndarray, corner: np.ndarray) -> np.ndarray:
-  """A product int [4] whose upper left corner is at corner int [2], x y -> uint8 [32,32,3] on light grey."""
+def draw(attributes: np.ndarray, corner: np.ndarray, light: np.ndarray) -> np.ndarray:
+  """A product int [4] whose upper left corner is at corner int [2], x y -> uint8 [32,32,3] on light grey.
+
+  light: int [3], what is taken from all red, green and blue.
+  """
   kind, colour, pattern, size = attributes.tolist()
   side = (15, 23)[size]
   shape = Image.new('L', (side, side), 0)
@@ -58,7 +63,7 @@ def draw(attributes: np.ndarray, corner: np.ndarray) -> np.ndarray:
         pen.rectangle((across, at, across + 1, at + 1), fill='white')
   image = Image.new('RGB', (SIDE, SIDE), (236, 236, 240))
   image.paste(paint, tuple(corner.tolist()), shape)
-  return np.asarray(image)
+  return np.maximum(np.asarray(image, int) - light, 0).astype(np.uint8)
 
 
 def _outline(pen: ImageDraw.ImageDraw, kind: str, s: int) -> None:
@@ -92,10 +97,14 @@ def generate(number: int, seed: int, unseen: bool) -> dict[str, np.ndarray]:
     differ = (one != EVERY).sum(1)
     near = EVERY[(differ >= 1) & (differ <= 2) & (held_out(EVERY) == unseen)]
     wanted[n] = near[rng.randint(len(near))]
-  corner = lambda one: rng.randint(0, SIDE - (15, 23)[one[3]] + 1, size=2)
+
+  def taken(one):
+    corner = rng.randint(0, SIDE - (15, 23)[one[3]] + 1, size=2)
+    return draw(one, corner, rng.randint(0, LIGHT, size=3))
+
   return {
-    'image': np.stack([draw(one, corner(one)) for one in shown]),
-    'wanted_image': np.stack([draw(one, corner(one)) for one in wanted]),
+    'image': np.stack([taken(one) for one in shown]),
+    'wanted_image': np.stack([taken(one) for one in wanted]),
     'attributes': shown.astype(np.int32),
     'wanted': wanted.astype(np.int32),
     'text': np.array([wish(a, b) for a, b in zip(shown, wanted)]),
@@ -105,6 +114,8 @@ def generate(number: int, seed: int, unseen: bool) -> dict[str, np.ndarray]:
 class Products(Drawn):
   """TFDS builder of train 8,000, validation 500 and test 1,000 wishes, and 500 for products that are held out."""
 
+  VERSION = tfds.core.Version('1.1.0')
+  RELEASE_NOTES: ClassVar[dict[str, str]] = {'1.1.0': 'Pictures have a light each.', '1.0.0': 'First release.'}
   SPLITS = SPLITS
   DESCRIPTION = 'Pictures of products, what should be different, and pictures of what is wanted.'
 

@@ -119,6 +119,15 @@ def encode(tokenizer: Tokenizer, sentences: Sequence[str], length: int) -> np.nd
   return ids
 
 
+def known(tokenizer: Tokenizer, ids: Iterable[int]) -> list[int]:
+  """ids without those of words that a vocabulary of `build` lacks: nothing was ever learnt of [UNK].
+
+  Of published vocabularies all stay, whose models know it.
+  """
+  strange = SPECIAL.index('[UNK]') if isinstance(tokenizer.model, models.WordLevel) else -1
+  return [int(i) for i in ids if i != strange]
+
+
 def words(tokenizer: Tokenizer, ids: Iterable[int]) -> list[str]:
   """The token behind each id, special tokens too: int [L] -> L str, to label attention maps with."""
   return [tokenizer.id_to_token(int(i)) or '[UNK]' for i in ids]

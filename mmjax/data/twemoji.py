@@ -42,7 +42,10 @@ def read(file: Path = FILE) -> dict[str, np.ndarray]:
   Raises UserError for a file that holds something else.
   """
   try:
-    with np.load(file, allow_pickle=False) as found:
+    found = np.load(file, allow_pickle=False)
+    if isinstance(found, np.ndarray):
+      raise UserError(f'{file}: found one array, expected pairs as `python -m mmjax.data.pairs_file` makes them')
+    with found:
       rows = dict(found)
   except (OSError, ValueError, zipfile.BadZipFile) as error:
     raise UserError(f'{file}: {error}; expected pairs as `python -m mmjax.data.pairs_file` makes them') from error
@@ -72,13 +75,20 @@ def examples(rows: dict[str, np.ndarray], concept: np.ndarray, ids: Iterable[int
 
 
 def of_file(file: Path) -> dict[str, list[dict[str, Any]]]:
-  """The SPLITS of another file of pairs, as they are read back from disk: texts are bytes."""
+  """The SPLITS of another file of pairs, as they are read back from disk: texts are bytes.
+
+  Raises UserError where one of them would be empty.
+  """
   rows = read(file)
   concept = concepts(rows)
   splits = split_of(rows, concept)
   coded = lambda example: (
     example | {'name': example['name'].encode(), 'keywords': [word.encode() for word in example['keywords']]}
   )
+  for split in SPLITS:
+    if not (splits == split).any():
+      unseen = f'; that split has the subcategories {", ".join(HELD_OUT)}' if split == 'unseen' else ''
+      raise UserError(f'{file}: found no pair for {split!r} among {len(splits)}, expected at least one{unseen}')
   return {split: list(map(coded, examples(rows, concept, np.flatnonzero(splits == split)))) for split in SPLITS}
 
 

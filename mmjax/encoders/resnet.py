@@ -7,19 +7,43 @@ B images, P cells of the grid, D width, H heads, C head size.
 """
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from einops import rearrange
 from flax import linen as nn
 
+from mmjax.errors import UserError
 from mmjax.layers.attention import attend
 
+STAGES = 4
+SMALL = 4  # cells of a side
 EXPANSION = 4  # a bottleneck's output has that many times its width
 
 
 def convolution(channels: int, size: int, stride: int = 1, name: str | None = None) -> nn.Conv:
-  return nn.Conv(channels, (size, size), stride, size // 2, use_bias=False, name=name)
+  how = convolved if stride == 1 else None
+  return nn.Conv(channels, (size, size), stride, size // 2, use_bias=False, name=name, conv_general_dilated=how)
+
+
+def convolved(
+  x: jax.Array, kernel: jax.Array, strides: Any, padding: Any, lhs_dilation: Any, rhs_dilation: Any,
+  dimension_numbers: Any, feature_group_count: int, precision: Any,
+) -> jax.Array:  # fmt: skip
+  """What `jax.lax.conv_general_dilated` gives for a stride of 1: x [B,y,x,F], kernel [k,k,F,D], padding k // 2.
+
+  Of 1x1, and on a small grid, it is one matrix product, which a CPU does in half the time or less.
+  """
+  size, (height, width) = kernel.shape[0], x.shape[1:3]
+  if size > 1 and min(height, width) > SMALL:
+    return jax.lax.conv_general_dilated(
+      x, kernel, strides, padding, lhs_dilation, rhs_dilation, dimension_numbers, feature_group_count,
+      precision=precision,
+    )  # fmt: skip
+  x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+  near = [x[:, y : y + height, z : z + width] for y in range(size) for z in range(size)]
+  return jnp.matmul(jnp.concatenate(near, -1), kernel.reshape(-1, kernel.shape[-1]), precision=precision)
 
 
 def shrink(x: jax.Array, stride: int) -> jax.Array:
@@ -45,13 +69,18 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-  """image [B,h,w,3] float -> [B,h/32,w/32,32 width]. blocks: bottlenecks of the four stages. Changes 'batch_stats'."""
+  """image [B,h,w,3] float -> [B,h/32,w/32,32 width]. blocks: bottlenecks of each stage. Changes 'batch_stats'.
+
+  Raises UserError for another number of stages.
+  """
 
   blocks: tuple[int, ...]
   width: int = 64
 
   @nn.compact
   def __call__(self, image: jax.Array, *, train: bool) -> jax.Array:
+    if len(self.blocks) != STAGES:
+      raise UserError(f'blocks: found {self.blocks}, expected a number for each of the {STAGES} stages')
     x = image
     for n, (channels, stride) in enumerate(((self.width // 2, 2), (self.width // 2, 1), (self.width, 1)), 1):
       x = convolution(channels, 3, stride, name=f'stem{n}')(x)

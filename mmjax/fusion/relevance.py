@@ -85,14 +85,14 @@ def _read(found: Relevance, reader: str, sources: list[str], gain: jax.Array, le
     return {(reader, b): found[reader, b] + sum(part @ found[source, b] for source, part in parts) for b in lengths}
   new = {(reader, reader): found[reader, reader]}
   for source, part in parts:
-    context = jnp.swapaxes(_normed(found[reader, reader]), 1, 2) @ part @ _normed(found[source, source])
+    context = jnp.swapaxes(normed(found[reader, reader]), 1, 2) @ part @ normed(found[source, source])
     new[reader, source] = found[reader, source] + context
     new[reader, reader] += part @ found[source, reader]
   return new
 
 
-def _normed(own: jax.Array) -> jax.Array:
-  """Equations 8 and 9: rows of what self-attention mixed in, with sum 1, beside the token itself."""
+def normed(own: jax.Array) -> jax.Array:
+  """Equations 8 and 9 of [B,K,K]: rows of what self-attention mixed in, with sum 1, beside the token itself."""
   eye = jnp.eye(own.shape[-1])
   mixed = own - eye
   total = mixed.sum(-1, keepdims=True)

@@ -48,7 +48,8 @@ def attend(
     else:
       scores_BHQK += jnp.where(mask[:, None], 0.0, -10000.0)
   weights_BHQK = jax.nn.softmax(scores_BHQK)
-  return jnp.einsum('BHQK,BKHC->BQHC', dropout(weights_BHQK).astype(v.dtype), v), weights_BHQK
+  mixed_BHQC = dropout(weights_BHQK).astype(v.dtype) @ v.swapaxes(1, 2)  # on a CPU faster than an einsum to BQHC
+  return mixed_BHQC.swapaxes(1, 2), weights_BHQK
 
 
 def causal(length: int, rows: int = 0, at: jax.Array | int = 0) -> jax.Array:

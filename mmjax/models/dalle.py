@@ -89,10 +89,13 @@ class Shift(nn.Module):
     length, width = x.shape[1:]
     if not rows and length < self.words:
       return x
-    every = remembered(self, 'x', x[:, :, None], rows, at)[:, :, 0] if rows else x
     place = at + jnp.arange(length)
     code, first, second = place - self.words, width // 2, width // 4
-    earlier = lambda back: jnp.take(every, jnp.maximum(place - back, 0), 1)
+    if rows:
+      every = remembered(self, 'x', x[:, :, None], rows, at)[:, :, 0]
+      earlier = lambda back: jnp.take(every, jnp.maximum(place - back, 0), 1)
+    else:  # the same of a whole sequence, by moving it: a gradient that scatters is slow
+      earlier = lambda back: jnp.pad(x, ((0, 0), (back, 0), (0, 0)))[:, :length]
     there = lambda seen, value: jnp.where(seen[None, :, None], value, 0)
     text = jnp.concatenate([there(place > 0, earlier(1))[..., :first], x[..., first:]], -1)
     above = there(code >= self.side, earlier(self.side))[..., :second]
@@ -239,6 +242,8 @@ class DALLE(nn.Module):
     x = jnp.where(in_text[None, :, None], words, codes)
     angles = jnp.asarray(rotary_angles(1 + self.words, self.side, self.head_size))[place] if self.rotary else None
     seen = lambda kind: jnp.asarray(sparse(kind, 1 + self.words, self.side))[place][:, : rows or ids.shape[1]][None]
+    if not self.attention:
+      raise UserError(f'attention: found (), expected one or more of {ATTENTION}')
     masks = {kind: seen(kind) for kind in dict.fromkeys(self.attention)}
     for n, layer in enumerate(self.layers):
       x = layer(x, masks[self.attention[n % len(self.attention)]], angles, rows, at, train=train)

@@ -6,7 +6,7 @@ N points of a curve.
 import io
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -60,7 +60,7 @@ def panels(history: Sequence[Mapping]) -> dict[str, list[dict]]:
   splits = _order({split: None for curves in found.values() for split in curves})
   draw = lambda name, small: {
     'title': MAIN.get(name, name.replace('_', ' ').replace('/', ': ')),
-    'svg': _svg(name, found[name], splits, small),
+    'svg': _svg(name, found[name], splits, small, lambda axes, values: _scales(axes, name, small, values)),
     'note': _note(name, found[name], splits, lost.get(name, 0)),
   }
   more = sorted((name for name in found if name not in MAIN), key=lambda name: not name.startswith('accuracy'))
@@ -112,7 +112,33 @@ def _order(splits: Iterable[str]) -> list[str]:
   return sorted(splits, key=lambda split: (split != 'train', split != 'validation', split))
 
 
-def _svg(name: str, curves: Curves, splits: Sequence[str], small: bool) -> str:
+def lines(spec: Mapping[str, Any]) -> dict[str, list[dict]]:
+  """Curves that belong to a table: {'x': what is along it, 'y': likewise, 'panels': {title: {series: values [N]}}}.
+
+  Values stand at 0, 1 ... Returns {'panels', 'key'} as in `panels`.
+  """
+  names = list(dict.fromkeys(name for panel in spec['panels'].values() for name in panel))
+
+  def scales(axes: Axes, _: np.ndarray) -> None:
+    axes.set_xlabel(spec['x'])
+    axes.set_ylabel(spec['y'])
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+
+  def panel(title: str, series: Mapping[str, Sequence[float]]) -> dict:
+    curves = {name: (np.arange(len(y), dtype=float), np.array(y, float)) for name, y in series.items()}
+    means = ', '.join(f'{name} {y.mean():.1f}' for name, (_, y) in curves.items())
+    return {'title': title.capitalize(), 'svg': _svg(title, curves, names, False, scales), 'note': f'Mean: {means}'}
+
+  return {
+    'panels': [panel(*found) for found in spec['panels'].items()],
+    'key': [{'split': name, 'number': n % len(SERIES) + 1} for n, name in enumerate(names)],
+  }
+
+
+def _svg(
+  name: str, curves: Curves, names: Sequence[str], small: bool, scales: Callable[[Axes, np.ndarray], None]
+) -> str:
+  """names: of all curves of the page, whose places give the colours; scales: labels the axes, knowing all values."""
   with matplotlib.rc_context(STYLE | {'svg.hashsalt': name}):
     figure = Figure(figsize=(3.9, 2.4) if small else (5.2, 3.0), layout='constrained')
     figure.patch.set_visible(False)
@@ -121,10 +147,10 @@ def _svg(name: str, curves: Curves, splits: Sequence[str], small: bool) -> str:
     axes.grid(True)
     axes.set_axisbelow(True)
     for split, (steps, values) in curves.items():
-      order = splits.index(split) % len(SERIES)
+      order = names.index(split) % len(SERIES)
       mark = MARKERS[order] if len(steps) <= FEW_POINTS else None
       axes.plot(*thin(steps, values), color=SERIES[order], linewidth=1.6, marker=mark, markersize=4)
-    _scales(axes, name, small, np.concatenate([values for _, values in curves.values()]))
+    scales(axes, np.concatenate([values for _, values in curves.values()]))
     text = io.StringIO()
     FigureCanvasSVG(figure).print_svg(text, metadata={'Date': None, 'Creator': None, 'Format': None, 'Type': None})
   return _inline(text.getvalue())

@@ -42,7 +42,8 @@ def write(
   config: nested dict, shown with dotted keys; command: the command line that repeats the run.
   history: rows of metrics.jsonl, see `curves.panels`.
   tables: {'title': str, 'columns': [str], 'rows': [{column: value}], 'notes': [str]}; a row with a true 'ours' is
-    emphasised; a missing value, None or nan is a dash; a float is shown with four digits, a string as it is.
+    emphasised; a missing value, None or nan is a dash; a float is shown with four digits, a string as it is; with
+    'lines', see `curves.lines`, curves are drawn below it.
   galleries: what was found for what, in pictures, see `gallery.view`.
   examples: dicts of
     image uint8 [h,w,3]; boxes float [R,4], x1 y1 x2 y2 in 0..1; words [L] str; question str;
@@ -61,7 +62,7 @@ def write(
     title=title,
     figures=[(label, value) for label, value in summary if len(str(value)) <= SHORT],
     facts=[(label, value) for label, value in summary if len(str(value)) > SHORT],
-    tables=[{**table, 'numeric': _numeric(table)} for table in tables],
+    tables=[{**table, 'numeric': _numeric(table), **_lines(table)} for table in tables],
     galleries=[gallery.view(part) for part in galleries],
     curves=curves.panels(history),
     examples=views,
@@ -88,6 +89,12 @@ def environment() -> jinja2.Environment:
   environment.filters |= {'cell': _cell, 'linked': _linked}
   environment.globals['file'] = lambda name: Markup((FOLDER / name).read_text(encoding='utf-8'))
   return environment
+
+
+def _lines(table: Mapping) -> dict[str, object]:
+  """The curves of a table that has some."""
+  spec = table.get('lines')
+  return {'lines': curves.lines(spec), 'along': spec['x']} if spec else {'lines': None}
 
 
 def _filters(views: Iterable[Mapping]) -> list[tuple[str, str]]:

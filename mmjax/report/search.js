@@ -3,7 +3,7 @@
 // Encodes what is typed with the model's own text tower, and shows the pictures whose vectors are nearest to it.
 (() => {
   const data = JSON.parse(document.getElementById('data').textContent);
-  const [CLS, SEP, UNKNOWN] = [2, 3, 1];
+  const [CLS, SEP] = [2, 3];
   const {length, width, heads, eps, activation, columns} = data;
 
   // base64 of little-endian float16 -> Float32Array
@@ -25,9 +25,18 @@
   const known = new Map(data.words.map((word, id) => [word, id]));
   const activate = {
     quick_gelu: x => x / (1 + Math.exp(-1.702 * x)),
+    gelu: x => x / 2 * (1 + erf(x / Math.SQRT2)),
     gelu_tanh: x => x / 2 * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3))),
     relu: x => Math.max(x, 0),
+    tanh: Math.tanh,
   }[activation];
+
+  // Abramowitz and Stegun, 7.1.26: off by 1.5e-7 at most.
+  function erf(x) {
+    const t = 1 / (1 + 0.3275911 * Math.abs(x));
+    const series = [1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592].reduce((sum, a) => sum * t + a, 0);
+    return Math.sign(x) * (1 - series * t * Math.exp(-x * x));
+  }
 
   // Each of these takes and returns rows: arrays of numbers.
   const dense = (rows, kernel, bias) => rows.map(row => {
@@ -77,14 +86,14 @@
   const says = document.getElementById('says'), found = document.getElementById('found');
 
   function search() {
-    const words = query.value.toLowerCase().replaceAll('?', ' ').split(/\s+/).filter(word => word);
-    const strange = words.filter(word => !known.has(word));
-    const told = strange.length ? `Never read in training: ${strange.join(', ')}. ` : '';
+    const typed = query.value.toLowerCase().replaceAll('?', ' ').split(/\s+/).filter(word => word);
+    const words = typed.filter(word => known.has(word)), strange = typed.filter(word => !known.has(word));
+    const told = strange.length ? `Never read in training, left out: ${strange.join(', ')}. ` : '';
     const cut = words.length > length - 2 ? `Only the first ${length - 2} words are read. ` : '';
     found.replaceChildren();
-    says.textContent = words.length ? told + cut : 'Type what to look for.';
+    says.textContent = typed.length ? told + cut : 'Type what to look for.';
     if (!words.length) return;
-    const vector = encode([CLS, ...words.slice(0, length - 2).map(word => known.get(word) ?? UNKNOWN), SEP]);
+    const vector = encode([CLS, ...words.slice(0, length - 2).map(word => known.get(word)), SEP]);
     const score = n => vector.reduce((sum, x, i) => sum + x * vectors[n * size + i], 0);
     data.names.map((name, n) => ({name, n, score: score(n)}))
       .filter(({n}) => !only.checked || n >= data.learnt)

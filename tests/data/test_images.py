@@ -47,6 +47,11 @@ def test_every_mode_is_made_rgb(tmp_path, mode, colour, expected):
   assert np.abs(found.astype(int) - expected).max() <= 2
 
 
+def test_what_was_not_measured_is_black(tmp_path):
+  pixels = np.array([[np.nan, np.inf], [1, 2]], np.float32)
+  assert images.read(saved(tmp_path, 'a.tiff', Image.fromarray(pixels)))[..., 0].tolist() == [[0, 0], [128, 255]]
+
+
 def test_of_an_animation_the_first_frame(tmp_path):
   frames = [Image.new('RGB', (4, 4), colour) for colour in ('red', 'blue')]
   found = images.read(saved(tmp_path, 'a.gif', frames[0], save_all=True, append_images=frames[1:]))

@@ -50,9 +50,13 @@ def test_openmoji_without_skin_tones(package, tmp_path):
   np.testing.assert_array_equal(rows['image'][0, 2, 16], [0xC8, 0xD8, 0xB0])  # as wide as the whole, on paper
 
 
-def test_a_file_is_read_as_twemoji_is(package, tmp_path):
+def test_a_file_is_read_as_twemoji_is(package, tmp_path, monkeypatch):
   out = tmp_path / 'a.npz'
   pairs_file.make('openmoji', package, out)
+  with pytest.raises(UserError, match=r"a\.npz: found no pair for '\w+' among 3, expected at least one"):
+    twemoji.of_file(out)
+  monkeypatch.setattr(twemoji, 'split_of', lambda rows, concept: np.array(['unseen', 'train', 'unseen']))
+  monkeypatch.setattr(twemoji, 'SPLITS', ('train', 'unseen'))
   splits = twemoji.of_file(out)
   assert tuple(splits) == twemoji.SPLITS and sum(map(len, splits.values())) == 3
   held = {example['name']: example for example in splits['unseen']}
@@ -90,6 +94,9 @@ def test_a_drawing_needs_cairosvg(monkeypatch):
 @pytest.mark.parametrize('arguments, words', [
   (['openmoji', 'nosuch.tgz', 'out.npz'], 'nosuch.tgz'),
   (['stamps', '.', 'out.npz'], 'found no captions'),
+  (['stamps', '.', 'nowhere/out.npz'], 'in a folder that is there'),
+  (['stamps', '.', 'out.zip'], 'ends in .npz'),
+  (['openmoji', '.', 'out.npz'], 'directory'),
   (['stamp', '.', 'out.npz'], "invalid choice: 'stamp'"),
 ])  # fmt: skip
 def test_a_wrong_source_is_one_line(tmp_path, monkeypatch, capsys, arguments, words):

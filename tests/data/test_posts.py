@@ -9,7 +9,7 @@ from mmjax.data.pipeline import load
 
 @pytest.fixture(scope='module')
 def drawn():
-  return {new: posts.generate(800, 3, new) for new in (False, True)}
+  return {split: posts.generate(800, 3 + n, split) for n, split in enumerate(('train', 'test', 'test_new'))}
 
 
 def tone_of_words(text):
@@ -37,14 +37,26 @@ def test_labels_follow_the_rule(drawn):
     assert (np.bincount(arrays['kind'], minlength=4) > 150).all()
 
 
-def test_no_picture_of_test_new_is_in_another_split(drawn):
-  old, new = ({image.tobytes() for image in drawn[key]['image']} for key in (False, True))
-  assert not old & new and len(new) > 30
+def test_no_concept_of_test_new_is_in_another_split(drawn):
+  rows = twemoji.read()
+  concept = dict(zip((image.tobytes() for image in rows['image']), twemoji.concepts(rows)))
+  shown = {split: {concept[image.tobytes()] for image in arrays['image']} for split, arrays in drawn.items()}
+  assert not shown['test_new'] & (shown['train'] | shown['test']) and len(shown['test_new']) > 20
+  assert len(shown['train'] & shown['test']) > 60
+
+
+def test_no_post_of_the_test_is_one_of_training_though_its_parts_are():
+  arrays = {split: posts.generate(*posts.SPLITS[split], split) for split in ('train', 'test')}
+  made = {s: {(i.tobytes(), str(t)) for i, t in zip(a['image'], a['text'])} for s, a in arrays.items()}
+  assert not made['train'] & made['test']
+  for part in range(2):
+    parts = {split: {post[part] for post in posts} for split, posts in made.items()}
+    assert parts['test'] <= parts['train']
 
 
 def test_the_best_of_one_alone_is_what_the_rule_allows(drawn):
   """An answerer that knows the tone of the words, and one that knows that of the picture, by majority."""
-  arrays, tones = drawn[False], tones_of_pictures()
+  arrays, tones = drawn['train'], tones_of_pictures()
   text = np.array([tone_of_words(text) for text in arrays['text']])
   image = np.array([tones[image.tobytes()] for image in arrays['image']])
   for name, seen in (('words', text), ('picture', image)):
@@ -56,7 +68,7 @@ def test_the_best_of_one_alone_is_what_the_rule_allows(drawn):
 
 def test_the_builder_gives_what_was_drawn(tmp_path, monkeypatch):
   monkeypatch.setattr(posts.Posts, 'SPLITS', {'train': (3, 7), 'test_new': (2, 8)})
-  source, arrays = load(posts.Posts, 'test_new', tmp_path), posts.generate(2, 8, new=True)
+  source, arrays = load(posts.Posts, 'test_new', tmp_path), posts.generate(2, 8, 'test_new')
   for i, example in enumerate(source):
     np.testing.assert_array_equal(example['image'], arrays['image'][i])
     assert (example['text'].decode(), example['kind'], example['label']) == (

@@ -31,16 +31,35 @@ def test_what_is_held_out_is_wanted_in_unseen_alone(wishes):
 
 
 def test_every_product_looks_like_no_other():
-  pictures = [products.draw(one, np.array([2, 3])) for one in products.EVERY]
+  pictures = [products.draw(one, np.array([2, 3]), np.zeros(3, int)) for one in products.EVERY]
   assert len({picture.tobytes() for picture in pictures}) == 144
   assert all(picture.shape == (32, 32, 3) and picture.dtype == np.uint8 for picture in pictures)
 
 
 def test_a_product_is_where_it_was_put_and_has_its_colour():
-  one, other = (products.draw(np.array([2, 2, 0, 0]), np.array(corner)) for corner in ((0, 0), (10, 4)))
+  one, other = (
+    products.draw(np.array([2, 2, 0, 0]), np.array(corner), np.zeros(3, int)) for corner in ((0, 0), (10, 4))
+  )
   np.testing.assert_array_equal(one[:15, :15], other[4:19, 10:25])
   assert (one[:15, :15].reshape(-1, 3) == products.RGB[2]).all(1).sum() > 80
   assert (one[15:] == (236, 236, 240)).all()
+
+
+def test_light_takes_the_same_from_every_pixel():
+  dark, plain = (
+    products.draw(np.array([1, 3, 1, 1]), np.array([4, 4]), np.array(light)) for light in ((9, 0, 23), (0,) * 3)
+  )
+  np.testing.assert_array_equal(dark, np.maximum(plain.astype(int) - (9, 0, 23), 0))
+
+
+def test_no_picture_of_a_test_is_one_of_training():
+  drawn = {
+    split: products.generate(*products.SPLITS[split], split == 'unseen') for split in ('train', 'test', 'unseen')
+  }
+  seen = {
+    split: {p.tobytes() for key in ('image', 'wanted_image') for p in arrays[key]} for split, arrays in drawn.items()
+  }
+  assert not seen['train'] & (seen['test'] | seen['unseen']) and not seen['test'] & seen['unseen']
 
 
 def test_the_builder_gives_what_was_drawn(tmp_path, monkeypatch):

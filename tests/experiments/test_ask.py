@@ -1,5 +1,7 @@
 """A picture of one's own: what is said of it, where it comes from, and every way to ask wrongly."""
 
+import json
+import shutil
 import sys
 
 import numpy as np
@@ -7,8 +9,9 @@ import pytest
 from PIL import Image
 
 from experiments import ask, asking
+from experiments.reading import READING, TOKENIZER, Reading, keep_model, reading_of
 from mmjax import cli
-from mmjax.data import tokens
+from mmjax.data import images, tokens
 from mmjax.encoders.efficientnet import EfficientNetLite
 from mmjax.models.bert import BERT
 from mmjax.models.blip import BLIP, Text
@@ -64,8 +67,8 @@ def folders(tmp_path_factory):
     side = model.image.image
     image = np.zeros((1, side, side, 3), np.float32)
     given = (reads[0], image) if isinstance(model, CLIP) else (image, *reads, *reads)
-    reading = asking.Reading(side, length=LENGTH, first=(VOCAB, VOCAB + 1))
-    asking.keep(root / name, model, drawn(model, *given, train=False), WORDS, reading)
+    reading = Reading(side, length=LENGTH, first=(VOCAB, VOCAB + 1))
+    keep_model(root / name, model, drawn(model, *given, train=False), WORDS, reading)
   return root
 
 
@@ -130,7 +133,13 @@ def test_the_map_lies_beside_the_picture(folders):
 @pytest.mark.parametrize(
   'name, argv, words',
   [
-    ('clip', ['--labels=cat,car,cat'], "--labels: found 'cat' twice, expected each once"),
+    ('clip', ['--labels=cat,car,cat'], "--labels: found 'cat' and 'cat', which are read alike; expected each once"),
+    ('all', ['--labels=cat,car,Cat?'], "--labels: found 'cat' and 'Cat?', which are read alike"),
+    ('clip', ['--labels=cat'], "--labels: found 'cat' alone, expected two or more"),
+    ('clip', ['--labels=cat,zebra'], "'zebra': this CLIP never read a word of it"),
+    ('vqa', ['--question=zebra?'], "'zebra?': this BLIP never read a word of it"),
+    ('vqa', ['--question=a cat', '--labels=cat,car'], '--question and --labels: found both'),
+    ('clip', ['--labels=cat,car', '--out=/nowhere/a.png'], '--out=/nowhere/a.png: found no folder /nowhere'),
     ('clip', ['--labels=cat,,car'], '--labels: found an empty one'),
     ('clip', [], '--labels is missing: this CLIP chooses among labels'),
     ('clip', [f'--labels=cat,{"cat " * 10_000}'], 'found 10,002 tokens, expected at most 8'),
@@ -148,16 +157,45 @@ def test_a_wrong_question_is_one_line(folders, name, argv, words):
   assert code == 2 and len(out) == 1 and words in out[0] and out[0].count('\n') == 0
 
 
+def test_words_that_were_never_learnt_are_left_out_and_named(folders, tmp_path):
+  argv = [f'--weights={folders / "clip"}', f'--out={tmp_path / "map.png"}']
+  code, out = call(folders, *argv, '--labels=striped cat,car')
+  assert code == 0 and 'never read in training, left out: striped' in out
+  plain = call(folders, *argv, '--labels=cat,car')[1]
+  share = lambda lines: {line.split()[-1]: line.split()[0] for line in lines if '%' in line}
+  assert share(out) == share(plain)
+
+
+def test_clip_crops_and_blip_squeezes(folders):
+  pixels = np.asarray(Image.open(folders / 'a.png'))
+  for name, crop in (('clip', True), ('all', False)):
+    np.testing.assert_array_equal(
+      asking.Asked(folders / name, folders / 'a.png').shown, images.resized(pixels, SIDE, crop)
+    )
+
+
+@pytest.mark.parametrize('key, value', [
+  ('side', 0), ('side', '16'), ('mean', 0.5), ('std', [1, 1, 0]), ('first', 3), ('length', None), ('prompt', 'a'),
+  ('other', 1),
+])  # fmt: skip
+def test_a_damaged_reading_is_one_line(folders, tmp_path, key, value):
+  shutil.copytree(folders / 'clip', tmp_path / 'clip')
+  file = tmp_path / 'clip' / READING
+  file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
+  code, out = call(folders, f'--weights={tmp_path / "clip"}', '--labels=cat,car')
+  assert code == 2 and len(out) == 1 and f'{file}: damaged' in out[0] and key in out[0]
+
+
 def test_a_model_of_another_kind_is_said(folders, tmp_path):
   model = BERT(vocab=9, positions=4, schedule='1*[t<t]', **SMALL)
   ids = np.ones((1, 4), int)
-  asking.keep(tmp_path / 'bert', model, drawn(model, ids, train=False), WORDS, asking.Reading(16))
+  keep_model(tmp_path / 'bert', model, drawn(model, ids, train=False), WORDS, Reading(16))
   code, out = call(folders, f'--weights={tmp_path / "bert"}', '--labels=a,b')
   assert (code, out) == (2, [f'error: --weights={tmp_path / "bert"}: found BERT, expected CLIP or BLIP'])
 
 
 @pytest.mark.parametrize('file, words', [
-  (asking.WORDS, 'expected tokenizer.json or vocab.txt'), ('model.safetensors', 'holds no checkpoint'),
+  (TOKENIZER, 'expected tokenizer.json or vocab.txt'), ('model.safetensors', 'holds no checkpoint'),
 ])  # fmt: skip
 def test_a_folder_that_lacks_a_file_is_said(folders, tmp_path, file, words):
   for kept in (folders / 'clip').iterdir():
@@ -176,6 +214,6 @@ def test_no_picture_is_said(folders, tmp_path):
 def test_a_kept_model_takes_the_place_of_the_one_before(folders):
   before = sorted(path.name for path in folders.iterdir())
   asked = asking.Asked(folders / 'clip', folders / 'a.png')
-  asking.keep(folders / 'clip', asked.model, asked.variables, WORDS, asked.reading)
+  keep_model(folders / 'clip', asked.model, asked.variables, WORDS, asked.reading)
   assert sorted(path.name for path in folders.iterdir()) == before
-  assert asking.reading_of(folders / 'clip', asked.model) == asked.reading
+  assert reading_of(folders / 'clip', asked.model) == asked.reading

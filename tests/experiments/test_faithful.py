@@ -25,9 +25,11 @@ def test_areas_by_hand():
   image = np.full((2, 2, 2, 3), 50, np.uint8)
   score = lambda pictures: (pictures[:, 0, 0, 0] == 50).astype(float)
   first, last = np.array([[0, 1, 2, 3]] * 2), np.array([[1, 2, 3, 0]] * 2)
-  np.testing.assert_allclose(faithful.area(score, image, first, BLANK, inserted=False), 1 / 8)
-  np.testing.assert_allclose(faithful.area(score, image, last, BLANK, inserted=False), 7 / 8)
-  np.testing.assert_allclose(faithful.area(score, image, first, BLANK, inserted=True), 7 / 8)
+  area = lambda order, inserted: faithful.area(faithful.curve(score, image, order, BLANK, inserted))
+  np.testing.assert_array_equal(faithful.curve(score, image, first, BLANK, False), [[1, 1], *[[0, 0]] * 4])
+  np.testing.assert_allclose(area(first, inserted=False), 1 / 8)
+  np.testing.assert_allclose(area(last, inserted=False), 7 / 8)
+  np.testing.assert_allclose(area(first, inserted=True), 7 / 8)
 
 
 def test_a_map_of_what_counts_beats_chance():
@@ -39,6 +41,8 @@ def test_a_map_of_what_counts_beats_chance():
   known = np.eye(4)[counts]
   content = faithful.table(score, image, {'known': known, 'reversed': -known}, BLANK, 'A score')
   value = {row['system']: [float(row[key].split()[0]) for key in ('deletion', 'insertion')] for row in content['rows']}
+  assert content['lines']['panels']['deletion']['known'] == [100, 0, 0, 0, 0]
+  assert content['lines']['panels']['insertion']['reversed'] == [0, 0, 0, 0, 100]
   assert value['known'] == [12.5, 87.5]
   assert value['known'][0] < value['random order'][0] < value['reversed'][0]
   assert value['known'][1] > value['random order'][1] > value['reversed'][1]

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from experiments import asking, blip, clip, composed_search, dalle, frozen, sentiment, telling
+from experiments.reading import READING
 from mmjax import cli
 from mmjax.data import posts, products, scenes
 from mmjax.encoders import efficientnet
@@ -82,8 +83,11 @@ def test_a_run_says_what_it_made(finished, name):
   workdir, done = finished(name)
   assert f'report: {workdir / "report.html"}' in done.out.splitlines()
   assert (workdir / 'report.html').stat().st_size > 20_000
-  tables = json.loads((workdir / telling.TABLES).read_text())
-  assert any('value' in cell for row in tables[0]['rows'] for cell in row.values() if isinstance(cell, dict))
+  made = json.loads((workdir / telling.TABLES).read_text())
+  tables = made['tables']
+  assert made['experiment'] == name and any(
+    'value' in cell for row in tables[0]['rows'] for cell in row.values() if isinstance(cell, dict)
+  )
   for words in SAID[name]:
     assert words in done.out
   for folder in (workdir, *(workdir / stage for stage in STAGES[name])):
@@ -113,7 +117,7 @@ def test_clip_writes_a_page_to_search_in(finished):
 def test_what_was_trained_can_be_asked(finished, name, tmp_path):
   workdir, done = finished(name)
   assert done.out.splitlines()[-1] == f'for experiments.ask: --weights={workdir / "model"}'
-  reading = json.loads((workdir / 'model' / asking.READING).read_text())
+  reading = json.loads((workdir / 'model' / READING).read_text())
   assert (reading['side'], reading['length']) == (32, {'clip': 20, 'blip': 14}[name])
   picture = tmp_path / 'a.png'
   Image.new('RGB', (40, 30), 'red').save(picture)
@@ -144,6 +148,17 @@ def test_a_clip_of_frozen_towers(tmp_path, monkeypatch):
   ('dalle', 'model.attention=("ful",)', "attention: found 'ful'"),
   ('composed_search', 'systems=("sum","sums")', "how: found 'sums', expected one of"),
   ('composed_search', 'systems=("sum","sum")', 'systems: found'),
+  ('dalle', 'sample.temperature=0.0', 'sample.temperature: found 0.0, expected more than 0'),
+  ('dalle', 'sample.top_p=0.0', 'sample.top_p: found 0.0, expected more than 0'),
+  ('dalle', 'dvae.lowest=-1.0', 'dvae.lowest: found -1.0, expected more than 0'),
+  ('dalle', 'dvae.residuals=-1', 'dvae.residuals: found -1, expected at least 0'),
+  ('dalle', 'model.attention=()', 'attention: found (), expected one or more of'),
+  ('clip', 'augment.shift=33', 'augment.shift: found 33, expected at most 32'),
+  ('clip', 'model.image.blocks=(1,1)', 'blocks: found (1, 1), expected a number for each of the 4 stages'),
+  ('clip', 'frozen.image=network', '--config.frozen.image without --config.frozen.text: expected both'),
+  ('clip', 'data.name=nowhere.npz', 'nowhere.npz'),
+  ('composed_search', 'model.channels=(0,4)', 'model.channels: found (0, 4), expected at least 1'),
+  ('sentiment', 'systems=("1*[t<t]","1*[t<t ]")', "whose folder is '1_t_t' for both"),
   ('sentiment', 'data.name=post', "did you mean 'posts'?"),
   ('sentiment', 'systems=("words","1*[t<x]")', "found ['t', 'x'], expected t and v"),
 ])  # fmt: skip

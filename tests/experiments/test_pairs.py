@@ -22,7 +22,7 @@ def test_all_pairs_are_there_and_words_are_those_of_training(task):
   n = held['name'].tolist().index('red apple')
   assert held['words'][n].startswith('red apple, ')
   said = task.said(['red heart', 'zyzzyva'])['text']
-  assert said[0, [0, 3]].tolist() == [2, 3] and said[1, 1] == 1
+  assert said[0, [0, 3]].tolist() == [2, 3] and said[1, :3].tolist() == [2, 3, 0]  # of a strange word nothing is left
 
 
 def test_an_unknown_set_is_refused():

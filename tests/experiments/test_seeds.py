@@ -1,6 +1,7 @@
 """Runs of several seeds as one table: what is kept, how it is shown, and runs that do not belong together."""
 
 import json
+import re
 
 import pytest
 
@@ -9,6 +10,7 @@ from experiments.telling import Cell
 from mmjax.errors import UserError
 
 COMMAND = 'python -m experiments.clip'
+BACK = {'what finds what': 'image to text', 'among': '317 of both'}
 BOTH = {'what finds what': 'text to image', 'among': '317 of both'}
 
 
@@ -24,11 +26,19 @@ def run(root, seed, value, *, steps=9, final=True, system='CLIP'):
     'columns': ['system', *BOTH, 'R@5', 'median rank', 'source'],
     'rows': [
       {'system': system, 'R@5': Cell(value, 1, 99), 'median rank': Cell(12.4, decimals=0), 'source': 'this run'} | BOTH,
+      {'system': system, 'R@5': Cell(7.0), 'source': 'this run'} | BACK,
       {'system': 'chance', 'R@5': Cell(1.6)} | BOTH | {'what finds what': 'either'},
     ],
     'notes': [],
   }
-  (folder / telling.TABLES).write_text(json.dumps(telling.numbers([table, {**table, 'title': 'Zero-shot'}])))
+  zero = {
+    'title': 'Zero-shot',
+    'columns': ['system', 'accuracy'],
+    'rows': [{'system': system, 'accuracy': Cell(25.0)}],
+    'notes': [],
+  }
+  made = {'experiment': 'clip', 'tables': telling.numbers([table, zero])}
+  (folder / telling.TABLES).write_text(json.dumps(made))
   return folder
 
 
@@ -57,7 +67,7 @@ def test_three_seeds_are_one_table(root):
   assert '| CLIP | text to image | 317 of both | 11.5 (10.0–13.0) | 12 |' in text
   assert '| chance | either | 317 of both | 1.6 | – |' in text and 'source' not in text
   assert f'## `{COMMAND}`' in text and 'Seeds 0, 1, 2; at most 2 minutes a seed.' in text
-  lines = '\n'.join(seeds.headlines())
+  lines = '\n'.join(seeds.headlines(seeds.everything()))
   assert 'CLIP 11.5 (10.0–13.0); chance 1.6 | 3 | 2 | `python -m experiments.clip` |' in lines
 
 
@@ -83,6 +93,25 @@ def test_a_seed_that_stands_twice_is_refused(root):
   first = run(root, 0, 10.0)
   with pytest.raises(UserError, match='seed 0 stands twice'):
     seeds.keep([first, first], COMMAND)
+
+
+@pytest.mark.parametrize('file, content, words', [
+  ('metrics.jsonl', '{"time": 3}', 'without split and time: damaged'),
+  ('metrics.jsonl', '[]', 'without split and time: damaged'),
+  ('config.json', '{}', 'config.json without a seed'),
+  ('config.json', '{', 'cannot be read'),
+  (telling.TABLES, '[]', 'TypeError'),
+  (telling.TABLES, '{"experiment": "blip", "tables": []}', 'a run of experiments.blip, expected one of experiments.cl'),
+  (telling.TABLES, '{"experiment": "clip", "tables": []}', "its tables lack 'R@5' of 'Search'"),
+])  # fmt: skip
+def test_a_damaged_run_leaves_everything_as_it_was(root, file, content, words):
+  seeds.keep([run(root, 0, 10.0)], COMMAND)
+  before = {path: path.read_bytes() for folder in ('results', 'docs') for path in (root / folder).iterdir()}
+  second = run(root, 1, 11.0)
+  (second / file).write_text(content)
+  with pytest.raises(UserError, match=re.escape(words)):
+    seeds.keep([second], COMMAND)
+  assert before == {path: path.read_bytes() for folder in ('results', 'docs') for path in (root / folder).iterdir()}
 
 
 def test_a_run_without_tables_is_named(root):

@@ -91,3 +91,14 @@ def test_thin_leaves_a_short_curve():
 def test_a_long_history_stays_small():
   drawn = curves.panels([row(n, loss=1 + np.sin(n)) for n in range(30_000)])
   assert len(drawn['main'][0]['svg']) < 120_000
+
+
+def test_curves_of_a_table():
+  drawn = curves.lines(
+    {'x': 'cells', 'y': 'score', 'panels': {'deletion': {'a map': [9.0, 4, 2], 'random': [9.0, 8, 7]}}}
+  )
+  (panel,) = drawn['panels']
+  said = {element.text for element in xml.etree.ElementTree.fromstring(panel['svg']).iter() if element.text}
+  assert {'cells', 'score'} <= said and panel['title'] == 'Deletion'
+  assert panel['note'] == 'Mean: a map 5.0, random 8.0'
+  assert drawn['key'] == [{'split': 'a map', 'number': 1}, {'split': 'random', 'number': 2}]
