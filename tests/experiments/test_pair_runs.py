@@ -126,6 +126,38 @@ def test_what_was_trained_can_be_asked(finished, name, tmp_path):
   assert {found.shape for found in answer.maps.values()} == {(4, 4)}
 
 
+def test_what_writes_captions_can_be_asked(finished, tmp_path):
+  workdir, done = finished('blip')
+  assert f'for experiments.ask: --weights={workdir / "captioner"} writes captions' in done.out.splitlines()
+  picture = tmp_path / 'a.png'
+  Image.new('RGB', (40, 30), 'red').save(picture)
+  asked = asking.Asked(workdir / 'captioner', picture)
+  answer = asked.answer()
+  ((text, likely),) = answer.said
+  assert likely is None and set(text.split()) <= set(asked.tokenizer.get_vocab())
+  assert {found.shape for found in answer.maps.values()} == {(4, 4)}
+
+
+@pytest.mark.parametrize('name', MODULES)
+def test_a_finished_run_is_tested_again(finished, name):
+  """`--mode=eval` tells what the run told, and trains nothing."""
+  workdir, done = finished(name)
+  before = (workdir / 'metrics.jsonl').read_bytes()
+  again = call(name, workdir, '--mode=eval')
+  assert again.code == 0, again.err
+  table = lambda said: [line for line in said.out.splitlines() if line.startswith('│')]
+  assert table(again) == table(done) and table(done)
+  assert (workdir / 'metrics.jsonl').read_bytes() == before
+
+
+def test_the_resnet_of_the_default_is_trained(tmp_path):
+  blocks = ('--config.model.image.blocks=(1,1,1,1)', '--config.model.image.width=8')
+  done = call('clip', tmp_path / 'run', *blocks)
+  assert done.code == 0, done.err
+  model = json.loads((tmp_path / 'run' / 'model' / 'config.json').read_text())
+  assert 'blocks' in json.dumps(model) and (tmp_path / 'run' / 'search.html').is_file()
+
+
 def test_a_clip_of_frozen_towers(tmp_path, monkeypatch):
   """On towers that know nothing: what is learnt on their features is asked as a whole."""
   towers_in(tmp_path)
