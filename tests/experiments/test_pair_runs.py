@@ -155,7 +155,9 @@ def test_the_resnet_of_the_default_is_trained(tmp_path):
   done = call('clip', tmp_path / 'run', *blocks)
   assert done.code == 0, done.err
   model = json.loads((tmp_path / 'run' / 'model' / 'config.json').read_text())
-  assert 'blocks' in json.dumps(model) and (tmp_path / 'run' / 'search.html').is_file()
+  assert (
+    model['arguments']['image']['arguments']['blocks'] == [1, 1, 1, 1] and (tmp_path / 'run' / 'search.html').is_file()
+  )
 
 
 def test_a_clip_of_frozen_towers(tmp_path, monkeypatch):
