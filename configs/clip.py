@@ -54,14 +54,14 @@ def get_config(variant: str = 'twemoji') -> ConfigDict:
   c.augment.keep = 0.25  # of names and keywords, each: often one word alone has to find its picture
 
   c.bag = ConfigDict()
-  c.bag.steps = 400  # of the baseline that says words of an image, whatever their order: as many as CLIP's
+  c.bag.steps = 400  # of the baseline that says words of an image, whatever their order; chosen likewise
   c.bag.warmup = 70
 
   c.optim = ConfigDict()
   c.optim.name = 'adamw'
   c.optim.lr = 1e-3
   c.optim.schedule = 'cosine'
-  c.optim.steps = 400
+  c.optim.steps = 350  # as many as the search in the validation split likes best
   c.optim.warmup = 70
   c.optim.clip = 1.0  # of the global norm
   c.optim.decay = 0.2  # table 18
@@ -71,7 +71,7 @@ def get_config(variant: str = 'twemoji') -> ConfigDict:
   c.optim.micro_batches = 1
 
   c.eval = ConfigDict()
-  c.eval.every = 200  # steps between searches in the validation split, each with a checkpoint
+  c.eval.every = 175  # steps between searches in the validation split, each with a checkpoint
   c.log = ConfigDict()
   c.log.every = 50  # steps between lines of metrics.jsonl
   c.parallel = ConfigDict()
