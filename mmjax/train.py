@@ -63,8 +63,12 @@ Objective = Callable[..., tuple[Losses, Metrics]]
 
 
 def init(variables: Mapping, tx: optax.GradientTransformation) -> State:
-  """The state before the first step, from the model's fresh (or loaded) variables."""
-  collections, params = flax.core.pop(dict(variables), 'params')
+  """The state before the first step, from the model's fresh (or loaded) variables.
+
+  Their types are fixed: a weak one, as of `jnp.array(0.07)`, is another after a step, which would be compiled twice.
+  """
+  variables = jax.tree.map(lambda x: jnp.asarray(x, x.dtype), dict(variables))
+  collections, params = flax.core.pop(variables, 'params')
   return State(jnp.zeros((), jnp.int32), params, tx.init(params), collections, jnp.ones((), bool))
 
 

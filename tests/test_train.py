@@ -392,6 +392,25 @@ def test_the_state_is_donated():
   assert all(a.is_deleted() for a in jax.tree.leaves((state.params, state.opt_state)))
 
 
+def test_a_step_is_compiled_once_though_a_type_was_weak():
+  """A scalar of `jnp.array` has no type of its own, what a step makes of it has."""
+  launch, batch = Launch('jit', ROWS, devices=jax.devices()[:1]), jax.device_get(batch_of())
+  state = fresh(ADAM)
+  state = init({'params': state.params | {'gain': jnp.array(0.5)}}, ADAM)
+
+  def scaled(variables, batch, *, train, key):
+    out, kept = still({'params': {'w': variables['params']['w']}}, batch, train=train, key=key)
+    return jax.tree.map(lambda a: a * variables['params']['gain'], out), kept
+
+  traced = []
+  counted = lambda *args, **how: (traced.append(1), scaled(*args, **how))[1]
+  step = launch.compile_step(functools.partial(train_step, forward=counted, tx=ADAM, objective=answers))
+  state, _ = step(launch.place(state), launch.put(batch), KEY)
+  once = len(traced)
+  step(state, launch.put(batch), KEY)
+  assert len(traced) == once > 0
+
+
 def test_an_unknown_launcher_names_the_nearest():
   with pytest.raises(UserError, match=r"parallel.how: found 'pmpa', .*did you mean 'pmap'"):
     Launch('pmpa', 8)

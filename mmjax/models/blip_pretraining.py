@@ -51,7 +51,7 @@ class Pretraining:
     image_queue, text_queue = (unit(jax.random.normal(one, (self.queue, self.model.out))) for one in queues)
     kept = {'params': jax.tree.map(jnp.copy, blip), 'image': image_queue, 'text': text_queue}
     return {
-      'params': {'blip': blip, 'temperature': jnp.array(TEMPERATURE)},
+      'params': {'blip': blip, 'temperature': jnp.array(TEMPERATURE, jnp.float32)},
       'momentum': kept | {'step': jnp.zeros((), jnp.int32)},
     }
 
