@@ -67,8 +67,8 @@ def init(variables: Mapping, tx: optax.GradientTransformation) -> State:
 
   Their types are fixed: a weak one, as of `jnp.array(0.07)`, is another after a step, which would be compiled twice.
   """
-  variables = jax.tree.map(lambda x: jnp.asarray(x, x.dtype), dict(variables))
-  collections, params = flax.core.pop(variables, 'params')
+  fixed = jax.tree.map(lambda x: jnp.asarray(x, x.dtype), dict(variables))
+  collections, params = flax.core.pop(fixed, 'params')
   return State(jnp.zeros((), jnp.int32), params, tx.init(params), collections, jnp.ones((), bool))
 
 
