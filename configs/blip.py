@@ -42,9 +42,7 @@ def get_config(variant: str = 'twemoji') -> ConfigDict:
   c.model.text.scan = False
 
   c.contrast = ConfigDict()
-  c.contrast.queue = (
-    256  # a multiple of the batch; so short that 1.6 % of 1,448 pairs meet an earlier copy of themselves
-  )
+  c.contrast.queue = 256  # a multiple of the batch; so short that few of 1,448 pairs meet their own copy in it
   c.contrast.momentum = 0.98  # the paper's 0.995 is meant for 100 times as many steps
   c.contrast.soft = 0.4
   c.contrast.warmup = 200  # steps over which `soft` grows from 0

@@ -204,7 +204,7 @@ def finish(c, task: pairs.Pairs, model, found, score: Callable, fit: training.Fi
   pools = {name: sum(len(task.splits[split]) for split in splits) for name, splits in HELD_OUT.items()}
   notes = [
     'No concept (a person at work in all genders, the hours of a clock, all flags) lies on both sides of a split.',
-    f'CLIP was trained for {c.optim.steps:,} steps, the bag of words for {c.bag.steps:,}, as its validation has it.',
+    f'CLIP was trained for {c.optim.steps:,} steps, the bag of words for {c.bag.steps:,}.',
   ]
   telling.finish(
     c,

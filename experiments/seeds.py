@@ -151,7 +151,8 @@ def joined(seeds: Sequence[Sequence[Mapping]]) -> list[dict]:
     return {'values': [round(x['value'], 4) for x in of], 'decimals': of[0]['decimals']}
 
   return [
-    {**table, 'rows': [{key: cell(t, n, key) for key in row} for n, row in enumerate(table['rows'])]}
+    {key: table[key] for key in ('title', 'columns', 'notes')}  # not its curves, which are those of one run
+    | {'rows': [{key: cell(t, n, key) for key in row} for n, row in enumerate(table['rows'])]}
     for t, table in enumerate(first)
   ]
 

@@ -73,7 +73,10 @@ class Posts(Drawn):
   """TFDS builder of train 6,000, validation 500, test 1,000 posts, and 1,000 with pictures that are new."""
 
   VERSION = tfds.core.Version('1.1.0')
-  RELEASE_NOTES: ClassVar[dict[str, str]] = {'1.1.0': 'No post or new picture of a test is near training.', '1.0.0': ''}
+  RELEASE_NOTES: ClassVar[dict[str, str]] = {
+    '1.1.0': 'No post or new picture of a test is near training.',
+    '1.0.0': 'First release.',
+  }
   SPLITS = SPLITS
   DESCRIPTION = 'Made-up posts of a sentence and a picture, with what they feel.'
 

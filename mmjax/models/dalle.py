@@ -89,13 +89,10 @@ class Shift(nn.Module):
     length, width = x.shape[1:]
     if not rows and length < self.words:
       return x
+    every = remembered(self, 'x', x[:, :, None], rows, at)[:, :, 0] if rows else x
     place = at + jnp.arange(length)
     code, first, second = place - self.words, width // 2, width // 4
-    if rows:
-      every = remembered(self, 'x', x[:, :, None], rows, at)[:, :, 0]
-      earlier = lambda back: jnp.take(every, jnp.maximum(place - back, 0), 1)
-    else:  # the same of a whole sequence, by moving it: a gradient that scatters is slow
-      earlier = lambda back: jnp.pad(x, ((0, 0), (back, 0), (0, 0)))[:, :length]
+    earlier = lambda back: jnp.take(every, jnp.maximum(place - back, 0), 1)
     there = lambda seen, value: jnp.where(seen[None, :, None], value, 0)
     text = jnp.concatenate([there(place > 0, earlier(1))[..., :first], x[..., first:]], -1)
     above = there(code >= self.side, earlier(self.side))[..., :second]

@@ -30,6 +30,7 @@ def run(root, seed, value, *, steps=9, final=True, system='CLIP'):
       {'system': 'chance', 'R@5': Cell(1.6)} | BOTH | {'what finds what': 'either'},
     ],
     'notes': [],
+    'lines': {'panels': {}},
   }
   zero = {
     'title': 'Zero-shot',
@@ -61,6 +62,7 @@ def test_three_seeds_are_one_table(root):
   assert file == root / 'results' / 'clip.json'
   (found,) = seeds.kept('clip')
   assert (found['seeds'], found['minutes']) == ([0, 1, 2], [2.5, 2.5, 2.5])
+  assert all(set(table) == {'title', 'columns', 'notes', 'rows'} for table in found['tables'])
   assert found['parameters_sha256'] == ['sha0', 'sha1', 'sha2']
   assert found['tables'][0]['rows'][0]['R@5'] == {'values': [10.0, 11.5, 13.0], 'decimals': 1}
   text = (root / 'docs' / 'results.md').read_text()
