@@ -73,11 +73,11 @@ def minutes(run: Path) -> float:
   return round((max(times) - min(times)) / 60, 1)
 
 
-def tables(run: Path, name: str) -> list[dict]:
-  """Those of a run of that experiment. Raises UserError where there are none, or those of another one."""
+def tables(run: Path, name: str) -> tuple[list[dict], str]:
+  """(the tables, the device) of a run of that experiment. Raises UserError where it has none, or another's."""
   try:
     made = json.loads((run / TABLES).read_text())
-    found, content = made['experiment'], made['tables']
+    found, content, device = made['experiment'], made['tables'], made['device']
   except (OSError, ValueError, KeyError, TypeError) as error:
     raise UserError(
       f'{run / TABLES}: {type(error).__name__}: {error}; expected the tables of a run, which --mode=eval of the same '
@@ -85,7 +85,7 @@ def tables(run: Path, name: str) -> list[dict]:
     ) from error
   if found != name:
     raise UserError(f'{run}: a run of experiments.{found}, expected one of experiments.{name}, as --command says')
-  return content
+  return content, device
 
 
 def file_of(name: str) -> Path:
@@ -115,13 +115,15 @@ def keep(runs: Sequence[Path], command: str) -> Path:
   read = sorted(((*lines(run), run) for run in runs), key=lambda part: part[0]['seed'])
   configs, rows, runs = zip(*read, strict=True)
   alike(runs, configs)
+  contents, devices = zip(*(tables(run, name) for run in runs), strict=True)
   found = {
     'command': command,
     'config': configs[0],
     'seeds': [config['seed'] for config in configs],
     'minutes': [minutes(run) for run in runs],
     'parameters_sha256': [row[-1]['parameters_sha256'] for row in rows],
-    'tables': joined([tables(run, name) for run in runs]),
+    'device': '; '.join(sorted(set(devices))),
+    'tables': joined(contents),
   }
   headlines({name: [found]})  # what cannot be shown is said before anything is written
   every = sorted([run for run in kept(name) if run['command'] != command] + [found], key=lambda run: run['command'])
@@ -175,17 +177,23 @@ def document(every: Mapping[str, Sequence[Mapping]]) -> str:
     '',
     'Each number is the mean of the seeds, with the lowest and the highest; made by `python -m experiments.keep` from',
     'finished runs. Reports of single runs have 95 % intervals. Minutes are those from the first step to the last',
-    'score, of seeds that were trained side by side, a core each.',
+    'score, of seeds that were trained side by side: on a CPU with a core each, on a GPU sharing it.',
   ]
   for name in ORDER:
     for run in every[name]:
       seeds = ', '.join(map(str, run['seeds']))
-      text += ['', f'## `{run["command"]}`', '', f'Seeds {seeds}; at most {max(run["minutes"]):.0f} minutes a seed.']
+      took = f'at most {max(run["minutes"]):.0f} minutes a seed; {run["device"]}.'
+      text += ['', f'## `{run["command"]}`', '', f'Seeds {seeds}; {took}']
       for table in run['tables']:
         columns = [column for column in table['columns'] if column != SOURCE]
         text += ['', f'**{table["title"]}**', '', f'| {" | ".join(columns)} |', '|' + '---|' * len(columns)]
         text += [f'| {" | ".join(spread(row.get(column, "–")) for column in columns)} |' for row in table['rows']]
   return '\n'.join(text) + '\n'
+
+
+def kind(run: Mapping) -> str:
+  """What a kept run was trained on: 'cpu', 'gpu (NVIDIA H100 80GB HBM3)'."""
+  return run['device'].split(',')[0]
 
 
 def headlines(every: Mapping[str, Sequence[Mapping]]) -> list[str]:
@@ -209,7 +217,9 @@ def headlines(every: Mapping[str, Sequence[Mapping]]) -> list[str]:
       for row in right:
         of.setdefault(row['system'], []).append(spread(row[column]))
       short = '; '.join(f'{system} {" / ".join(found)}' for system, found in of.items())
-      rows.append(f'| {says} | {short} | {len(run["seeds"])} | {max(run["minutes"]):.0f} | `{run["command"]}` |')
+      rows.append(
+        f'| {says} | {short} | {len(run["seeds"])} | {max(run["minutes"]):.0f}, {kind(run)} | `{run["command"]}` |'
+      )
   if not rows:
     return []
   head = ['| what | reached | seeds | minutes a seed, at most | made by |', '|---|---|---|---|---|']

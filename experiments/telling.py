@@ -68,7 +68,7 @@ def finish(
   """Prints the tables, writes report.html with all that is given, and says where it is. began: in unix seconds."""
   for table in tables:
     print_table(table)
-  made = {'experiment': Path(sys.argv[0]).stem, 'tables': numbers(tables)}
+  made = {'experiment': Path(sys.argv[0]).stem, 'device': device_line(), 'tables': numbers(tables)}
   write_atomic(workdir / TABLES, json.dumps(made, indent=1, ensure_ascii=False) + '\n')
   file = workdir / 'report.html'
   report.write(

@@ -38,7 +38,7 @@ def run(root, seed, value, *, steps=9, final=True, system='CLIP'):
     'rows': [{'system': system, 'accuracy': Cell(25.0)}],
     'notes': [],
   }
-  made = {'experiment': 'clip', 'tables': telling.numbers([table, zero])}
+  made = {'experiment': 'clip', 'device': 'cpu, 1 device', 'tables': telling.numbers([table, zero])}
   (folder / telling.TABLES).write_text(json.dumps(made))
   return folder
 
@@ -68,9 +68,9 @@ def test_three_seeds_are_one_table(root):
   text = (root / 'docs' / 'results.md').read_text()
   assert '| CLIP | text to image | 317 of both | 11.5 (10.0–13.0) | 12 |' in text
   assert '| chance | either | 317 of both | 1.6 | – |' in text and 'source' not in text
-  assert f'## `{COMMAND}`' in text and 'Seeds 0, 1, 2; at most 2 minutes a seed.' in text
+  assert f'## `{COMMAND}`' in text and 'Seeds 0, 1, 2; at most 2 minutes a seed; cpu, 1 device.' in text
   lines = '\n'.join(seeds.headlines(seeds.everything()))
-  assert 'CLIP 11.5 (10.0–13.0); chance 1.6 | 3 | 2 | `python -m experiments.clip` |' in lines
+  assert 'CLIP 11.5 (10.0–13.0); chance 1.6 | 3 | 2, cpu | `python -m experiments.clip` |' in lines
 
 
 def test_the_same_command_is_replaced_and_another_stands_beside(root):
@@ -103,8 +103,8 @@ def test_a_seed_that_stands_twice_is_refused(root):
   ('config.json', '{}', 'config.json without a seed'),
   ('config.json', '{', 'cannot be read'),
   (telling.TABLES, '[]', 'TypeError'),
-  (telling.TABLES, '{"experiment": "blip", "tables": []}', 'a run of experiments.blip, expected one of experiments.cl'),
-  (telling.TABLES, '{"experiment": "clip", "tables": []}', "its tables lack 'R@5' of 'Search'"),
+  (telling.TABLES, '{"experiment": "blip", "device": "", "tables": []}', 'a run of experiments.blip, expected one'),
+  (telling.TABLES, '{"experiment": "clip", "device": "", "tables": []}', "its tables lack 'R@5' of 'Search'"),
 ])  # fmt: skip
 def test_a_damaged_run_leaves_everything_as_it_was(root, file, content, words):
   seeds.keep([run(root, 0, 10.0)], COMMAND)
