@@ -27,7 +27,7 @@ def get_config(variant: str = 'scenes') -> ConfigDict:
   c.dvae.temperature = 1.0  # of the Gumbel noise, at first;
   c.dvae.lowest = 0.0625  # at the end, the paper's 1/16
   c.dvae.uniform = 0.0  # weight of the divergence from equally frequent codes; as DALLE-pytorch's default
-  c.dvae.steps = 800
+  c.dvae.steps = 2_400
   c.dvae.lr = 2e-3
   c.dvae.warmup = 50
 
@@ -68,7 +68,7 @@ def get_config(variant: str = 'scenes') -> ConfigDict:
   c.optim.name = 'adamw'
   c.optim.lr = 1e-3
   c.optim.schedule = 'cosine'
-  c.optim.steps = 1400
+  c.optim.steps = 2000
   c.optim.warmup = 100
   c.optim.clip = 1.0  # of the global norm
   c.optim.decay = 0.0
@@ -78,7 +78,7 @@ def get_config(variant: str = 'scenes') -> ConfigDict:
   c.optim.micro_batches = 1
 
   c.eval = ConfigDict()
-  c.eval.every = 400  # steps between evaluations on the validation split, each with a checkpoint
+  c.eval.every = 500  # steps between evaluations on the validation split, each with a checkpoint
   c.eval.images = 100
   c.log = ConfigDict()
   c.log.every = 50  # steps between lines of metrics.jsonl
