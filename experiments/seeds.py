@@ -177,7 +177,7 @@ def document(every: Mapping[str, Sequence[Mapping]]) -> str:
     '',
     'Each number is the mean of the seeds, with the lowest and the highest; made by `python -m experiments.keep` from',
     'finished runs. Reports of single runs have 95 % intervals. Minutes are those from the first step to the last',
-    'score, of seeds that were trained side by side: on a CPU with a core each, on a GPU sharing it.',
+    'score, of seeds trained side by side: a core each, or a GPU for all.',
   ]
   for name in ORDER:
     for run in every[name]:
