@@ -171,11 +171,11 @@ class Course:
       results = course.end(test, system)
 
   args: of the command line, with mode and checkpoint. In the modes 'eval' and 'predict' there are no steps: the state
-  is that of the checkpoint. said: what to say first of a new run.
+  is that of the checkpoint. said: what to say first of a new run; quiet: says nothing and shows no progress.
   """
 
-  def __init__(self, fit: Fit, workdir: Path, args: Any, said: Sequence[str] = ()):
-    self.fit, self.workdir, self.args, self.said = fit, workdir, args, said
+  def __init__(self, fit: Fit, workdir: Path, args: Any, said: Sequence[str] = (), quiet: bool = False):
+    self.fit, self.workdir, self.args, self.said, self.quiet = fit, workdir, args, said, quiet
     self.training = args.mode == 'train'
 
   def __enter__(self) -> 'Course':
@@ -186,9 +186,11 @@ class Course:
       fit.state, self.start, example = runs.resumed(self.checkpoints, fit.state, fresh=self.training, best=best)
       if self.training:
         rows = c.data.images * fit.rows  # a step
-        self.logger = opened.enter_context(Logger(self.workdir, total=c.optim.steps, start=self.start, batch=rows))
+        shown: dict[str, Any] = {'batch': rows, 'quiet': self.quiet}
+        self.logger = opened.enter_context(Logger(self.workdir, total=c.optim.steps, start=self.start, **shown))
         origin = [f'going on from step {self.start:,}'] if self.start else self.said
-        self.logger.say('\n'.join([parameter_table(fit.state.params), device_line(), *origin]))
+        if not self.quiet:
+          self.logger.say('\n'.join([parameter_table(fit.state.params), device_line(), *origin]))
         self.running = opened.enter_context(contextlib.ExitStack())
         self.batches = self.running.enter_context(prefetch(self.batches_from(example), fit.launch.put))
         self.signals = self.running.enter_context(cli.Signals())

@@ -32,7 +32,7 @@ from mmjax.workdir import expanded, flatten
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MODES = ('train', 'eval', 'predict')
 
-Flags = Mapping[str, tuple[Any, str]]  # {name: (default, one line of help)}
+Flags = Mapping[str, tuple[Any, str]]  # {name: (default, one line of help)}; False for a switch, which takes no value
 
 
 class Parser(argparse.ArgumentParser):
@@ -117,7 +117,8 @@ def parse(
   """
   flags = flags or {}
   known = ['--workdir', '--config', '--mode', *(f'--{name}' for name in flags), '--help']
-  given = _split(argv, known)
+  switches = [f'--{name}' for name, (default, _) in flags.items() if default is False]
+  given = _split(argv, known, switches)
   spec = given.pop('--config', config)
   values = load_config(spec)
   if given.pop('--help', None) is not None:
@@ -134,7 +135,8 @@ def parse(
   if args.mode not in modes:
     raise UserError(f'unknown mode {args.mode!r}{nearest(args.mode, modes)}')
   for name, (default, _) in flags.items():
-    setattr(args, name, convert(f'--{name}', given[f'--{name}'], default) if f'--{name}' in given else default)
+    value = convert(f'--{name}', given[f'--{name}'], default) if f'--{name}' in given else default
+    setattr(args, name.replace('-', '_'), value)
   return ml_collections.FrozenConfigDict(values), args
 
 
@@ -199,8 +201,11 @@ def _items(new: Any, old: tuple) -> tuple:
   return tuple(new)
 
 
-def _split(argv: Sequence[str], known: Iterable[str]) -> dict[str, str]:
-  """['--a=1', '--b', '2'] -> {'--a': '1', '--b': '2'}. The last of two equal flags holds."""
+def _split(argv: Sequence[str], known: Iterable[str], switches: Sequence[str]) -> dict[str, str]:
+  """['--a=1', '--b', '2', '--switch'] -> {'--a': '1', '--b': '2', '--switch': 'true'}.
+
+  The last of two equal flags holds.
+  """
   given: dict[str, str] = {}
   rest = list(argv)
   while rest:
@@ -213,7 +218,9 @@ def _split(argv: Sequence[str], known: Iterable[str]) -> dict[str, str]:
     if name not in known and not name.startswith('--config.'):
       hint = '; config keys are set by --config.KEY=VALUE' if '.' in name else nearest(name, known)
       raise UserError(f'unknown flag {name!r}{hint}')
-    if not equals:
+    if not equals and name in switches:
+      text = 'true'
+    elif not equals:
       if not rest or rest[0].startswith('--'):
         raise UserError(f'{name} needs a value: {name}=...')
       text = rest.pop(0)
@@ -297,7 +304,9 @@ def _page(
     ('--config.KEY=VALUE', 'changes one of them, keys are below'),
     ('--mode=MODE', f'{", ".join(modes)} (default {modes[0]})'),
     *(
-      (f'--{name}=VALUE', f'{text} (default {default!r})' if default != '' else text)
+      (f'--{name}', text)
+      if default is False
+      else (f'--{name}=VALUE', f'{text} (default {default!r})' if default != '' else text)
       for name, (default, text) in flags.items()
     ),
     ('--help', 'this page'),

@@ -29,16 +29,18 @@ class Logger:
   """The log of a training run. Use as a context manager, or call close().
 
   workdir: Path of a folder; total: steps of the whole run; start: the step it goes on from, 0 for a new run; batch:
-  examples in a step, for examples/s (without it the progress shows steps/s).
+  examples in a step, for examples/s (without it the progress shows steps/s); quiet: shows no progress.
   Cuts metrics.jsonl back to what was known at `start`: lines of later steps, of the tests and 'final' and torn ones go.
   Raises OSError that names the file, here and in write(), when the disk is full.
   """
 
-  def __init__(self, workdir: str | os.PathLike, *, total: int, start: int = 0, batch: int | None = None):
+  def __init__(
+    self, workdir: str | os.PathLike, *, total: int, start: int = 0, batch: int | None = None, quiet: bool = False
+  ):
     self._path = pathlib.Path(workdir) / 'metrics.jsonl'
-    self._total, self._batch = total, batch
+    self._total, self._batch, self._quiet = total, batch, quiet
     self._bar: tqdm.tqdm | None = None
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and not quiet:
       self._bar = tqdm.tqdm(
         total=total,
         initial=start,
@@ -86,7 +88,7 @@ class Logger:
     the cost of a wait for the device, only when something is drawn: twice a second on a terminal, else every 30 s.
     """
     now = time.monotonic()
-    if now < self._due and step < self._total:
+    if self._quiet or (now < self._due and step < self._total):
       return
     self._due = now + (BAR_SECONDS if self._bar is not None else LINE_SECONDS)
     values = metrics()

@@ -16,6 +16,11 @@ from mmjax.errors import UserError
 
 FREE = ('log.', 'parallel.')  # keys that may change between the parts of one run: they do not change its result
 
+
+class InUse(UserError):
+  """A folder that another process, which lives, works in."""
+
+
 _locks: dict[pathlib.Path, int] = {}  # file descriptors, open for as long as this process lives
 
 
@@ -154,13 +159,18 @@ def _lock(path: pathlib.Path) -> None:
     holder = os.pread(handle, 200, 0).decode(errors='replace').strip() or 'unknown'
     os.close(handle)
     if error.errno in (errno.EAGAIN, errno.EACCES):
-      raise UserError(
+      raise InUse(
         f'workdir {path} is in use by another run ({holder}); wait for it, or take another workdir'
       ) from error
     raise
   os.ftruncate(handle, 0)
   os.pwrite(handle, f'process {os.getpid()} on {socket.gethostname()}\n'.encode(), 0)
   _locks[path] = handle
+
+
+def close_workdir(path: pathlib.Path) -> None:
+  """Lets other processes into a folder that `open_workdir` gave."""
+  os.close(_locks.pop(path))
 
 
 def _forget_locks() -> None:

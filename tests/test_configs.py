@@ -2,7 +2,7 @@
 
 import pytest
 
-from configs import blip, clip, composed_search, dalle, lxmert, sentiment, uniter, vilbert, visualbert
+from configs import blip, clip, composed_search, dalle, fusion_ablation, lxmert, sentiment, uniter, vilbert, visualbert
 from mmjax import cli
 from mmjax.errors import UserError
 from mmjax.fusion import schedules
@@ -12,8 +12,12 @@ from mmjax.workdir import flatten
 
 QUESTIONS = {'lxmert': lxmert, 'visualbert': visualbert, 'uniter': uniter, 'vilbert': vilbert}
 PAIRS = {'clip': clip, 'blip': blip, 'dalle': dalle, 'composed_search': composed_search, 'sentiment': sentiment}
-FILES = QUESTIONS | PAIRS
-DEFAULTS = dict.fromkeys(QUESTIONS, 'sort_of_clevr') | {'clip': 'twemoji', 'blip': 'twemoji', 'dalle': 'scenes'}
+FILES = QUESTIONS | PAIRS | {'fusion_ablation': fusion_ablation}
+DEFAULTS = dict.fromkeys((*QUESTIONS, 'fusion_ablation'), 'sort_of_clevr') | {
+  'clip': 'twemoji',
+  'blip': 'twemoji',
+  'dalle': 'scenes',
+}
 DEFAULTS |= {'composed_search': 'products', 'sentiment': 'posts'}
 VARIANTS = [(name, variant) for name, module in FILES.items() for variant in module.VARIANTS]
 
@@ -138,6 +142,8 @@ def test_base_is_dalle():
 
 
 WITHOUT = {  # a model file -> why no experiment and config are of its name
+  'fused': 'the family that fusion_ablation.py compares',
+  'relation_network': 'baselines of fusion_ablation.py',
   'tirg': 'is one system of composed_search.py',
   'answering': 'no model: what stands around one that answers questions',
   'images': 'no model: a text with several images',

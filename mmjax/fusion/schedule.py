@@ -222,3 +222,17 @@ def sees_future(schedule: Schedule, stream: str) -> bool:
           if item.reader != stream and (held or stream in [source.stream for source in item.sources]):
             knowing.add(item.reader)
   return False
+
+
+def reaches(schedule: Schedule, source: str, reader: str) -> bool:
+  """Whether anything of stream `source` can be in `reader` at the end, read directly or by way of others."""
+  holding = {source}
+  for group in schedule.groups:
+    for _ in range(min(group.repeats, len(schedule.streams) + 1)):  # each repeat may carry it one stream further
+      entry = set(holding)
+      for sub in group.subs:
+        before = set(holding)
+        holding |= {
+          item.reader for item in sub.items for s in item.sources if s.stream in (entry if s.entry else before)
+        }
+  return reader in holding

@@ -117,7 +117,8 @@ class VOLTA(nn.Module):
       return both(text, regions, None, types, train=train), both.word
     if self.embedding == 'vl-bert':
       both = makes(VLEmbed, 'embed', batch_end=True, **words)(*sizes, width['t'], self.coordinates, self.types)
-      return both(text, regions, boxes, types, train=train), both.word
+      each = [jnp.repeat(a, len(text) // len(a), 0) for a in (regions, boxes)]  # its regions hold a word of the text
+      return both(text, *each, types, train=train), both.word
     read = makes(TextEmbed, 'text', **words)(*sizes, self.types, width['t'])
     t = read(text, types, train=train)
     if self.embedding == 'uniter':

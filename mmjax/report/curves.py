@@ -27,6 +27,7 @@ LOG_RATIO = 30  # a loss that falls by more is drawn on a log scale
 INK, RULE = '#010101', '#020202'
 SERIES = ('#030303', '#040404', '#050505', '#060606', '#070707')
 VARIABLES = {INK: 'var(--muted)', RULE: 'var(--rule)'} | {c: f'var(--series-{n})' for n, c in enumerate(SERIES, 1)}
+SMALL, LARGE = (3.9, 2.4), (5.2, 3.0)  # inches
 MARKERS = ('o', 's', 'D', '^', 'v')
 STYLE: Any = {
   'svg.fonttype': 'none',
@@ -139,18 +140,27 @@ def _svg(
   name: str, curves: Curves, names: Sequence[str], small: bool, scales: Callable[[Axes, np.ndarray], None]
 ) -> str:
   """names: of all curves of the page, whose places give the colours; scales: labels the axes, knowing all values."""
-  with matplotlib.rc_context(STYLE | {'svg.hashsalt': name}):
-    figure = Figure(figsize=(3.9, 2.4) if small else (5.2, 3.0), layout='constrained')
-    figure.patch.set_visible(False)
-    axes = figure.subplots()
-    axes.patch.set_visible(False)
-    axes.grid(True)
-    axes.set_axisbelow(True)
+
+  def draw(axes: Axes) -> None:
     for split, (steps, values) in curves.items():
       order = names.index(split) % len(SERIES)
       mark = MARKERS[order] if len(steps) <= FEW_POINTS else None
       axes.plot(*thin(steps, values), color=SERIES[order], linewidth=1.6, marker=mark, markersize=4)
     scales(axes, np.concatenate([values for _, values in curves.values()]))
+
+  return drawn(name, SMALL if small else LARGE, draw)
+
+
+def drawn(name: str, size: tuple[float, float], draw: Callable[[Axes], None]) -> str:
+  """What `draw` puts on axes, as an SVG element of `size` inches; the same name and drawing give the same text."""
+  with matplotlib.rc_context(STYLE | {'svg.hashsalt': name}):
+    figure = Figure(figsize=size, layout='constrained')
+    figure.patch.set_visible(False)
+    axes = figure.subplots()
+    axes.patch.set_visible(False)
+    axes.grid(True)
+    axes.set_axisbelow(True)
+    draw(axes)
     text = io.StringIO()
     FigureCanvasSVG(figure).print_svg(text, metadata={'Date': None, 'Creator': None, 'Format': None, 'Type': None})
   return _inline(text.getvalue())

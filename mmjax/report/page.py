@@ -31,6 +31,7 @@ def write(
   config: Mapping,
   history: Sequence[Mapping],
   tables: Sequence[Mapping] = (),
+  drawings: Sequence[Mapping] = (),
   galleries: Sequence[Mapping] = (),
   examples: Sequence[Mapping] = (),
   command: str = '',
@@ -43,7 +44,9 @@ def write(
   history: rows of metrics.jsonl, see `curves.panels`.
   tables: {'title': str, 'columns': [str], 'rows': [{column: value}], 'notes': [str]}; a row with a true 'ours' is
     emphasised; a missing value, None or nan is a dash; a float is shown with four digits, a string as it is; with
-    'lines', see `curves.lines`, curves are drawn below it.
+    'lines', see `curves.lines`, curves are drawn below it; with a true 'sortable', a click on a column sorts by it.
+  drawings: {'title': str, 'note': str, 'items': [{'title', 'svg', 'note'}]}, and where given 'key' as of `curves` or
+    `charts`, 'signs' [(svg, meaning)] and 'wide', for drawings that need a line each; svg comes as it is.
   galleries: what was found for what, in pictures, see `gallery.view`.
   examples: dicts of
     image uint8 [h,w,3]; boxes float [R,4], x1 y1 x2 y2 in 0..1; words [L] str; question str;
@@ -63,6 +66,8 @@ def write(
     figures=[(label, value) for label, value in summary if len(str(value)) <= SHORT],
     facts=[(label, value) for label, value in summary if len(str(value)) > SHORT],
     tables=[{**table, 'numeric': _numeric(table), **_lines(table)} for table in tables],
+    drawings=[{'key': [], 'signs': [], 'wide': False, **drawing} for drawing in drawings],
+    sortable=any(table.get('sortable') for table in tables),
     galleries=[gallery.view(part) for part in galleries],
     curves=curves.panels(history),
     examples=views,

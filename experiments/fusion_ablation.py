@@ -1,0 +1,209 @@
+"""Which way of fusing words and images: a grid of fusions by seeds under one budget, in one command.
+
+Every fusion is one line of the config. Each cell of the grid, a fusion with a seed, is trained and tested in a folder
+of its own: what is done is never made again, what was interrupted goes on, and several processes may share a grid.
+From the cells come ablation.html and the same as CSV, JSON, Markdown and LaTeX.
+"""
+
+from mmjax import cli
+
+CONFIG = 'configs/fusion_ablation.py:sort_of_clevr'
+FLAGS = {
+  'only': ('', 'names of fusions, separated by commas: work at these alone'),
+  'seeds': ('', 'seeds, separated by commas: work at these alone'),
+  'dry-run': (False, 'show the grid with sizes and the time it will take, and train nothing'),
+  'report-only': (False, 'write the results of the cells that are done, and train nothing'),
+}
+
+if __name__ == '__main__':
+  cli.check(config=CONFIG, modes=('train',), flags=FLAGS, doc=__doc__)  # a misspelt flag is said before slow imports
+
+import functools
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from configs import fusion_ablation as complete
+from experiments import training
+from experiments import visual_questions as task_of
+from experiments.lab import cells as cells_of
+from experiments.lab import grid as grid_of
+from experiments.lab import page, result
+from experiments.lab.board import Board, duration, grid_table
+from experiments.lab.broken import BROKEN
+from experiments.lab.cells import Cell
+from mmjax import run as runs
+from mmjax import train
+from mmjax.cli import Preempted
+from mmjax.errors import RunError, UserError, nearest
+from mmjax.workdir import InUse, check_workdir, write_atomic
+
+OF_THE_GRID = ('fusions', 'seeds', 'reference')  # keys that may change in a workdir: what is done stays as it is
+WAIT = 2.0  # seconds between two looks at what other processes do
+TIMED = 5  # steps that a dry run measures
+
+
+def run(c: Any, args: Any) -> None:
+  training.check(c.to_dict(), complete.get_config().to_dict(), 'configs/fusion_ablation.py')
+  fusions = grid_of.fusions(c)
+  only = picked('--only', args.only, [fusion.name for fusion in fusions])
+  seeds = [int(seed) for seed in picked('--seeds', args.seeds, [str(seed) for seed in c.seeds])]
+  for name in c.test.broken:
+    if name not in BROKEN:
+      raise UserError(
+        f'--config.test.broken: found {name!r}, expected some of {", ".join(BROKEN)}{nearest(name, BROKEN)}'
+      )
+  config = {key: value for key, value in c.to_dict().items() if key not in OF_THE_GRID}
+  workdir = check_workdir(args.workdir, config)
+  runs.keep_compiled()
+  runs.keep_memory()
+  task = task_of.prepare(c.data.name, c.data.setting, c.data.dir)
+  if c.test.split not in task.tests:
+    raise UserError(f'--config.test.split: found {c.test.split!r}, {task.name} has {", ".join(task.tests)}')
+  say(f'sizing {len(fusions)} fusions to the budget')
+  sized = grid_of.sized(c, task, fusions)
+  for fusion in fusions:
+    if not fusion.sees:
+      say(f'note: {fusion.name}: its answer can never depend on the image ({fusion.line})')
+  cells = [Cell(size, seed, workdir / 'cells' / size.fusion.folder / str(seed)) for size in sized for seed in c.seeds]
+  mine = [cell for cell in cells if cell.sized.fusion.name in only and cell.seed in seeds]
+  if args.dry_run:
+    return dry_run(c, task, sized, mine)
+  if not args.report_only:
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_atomic(workdir / 'config.json', json.dumps(config, indent=2, sort_keys=True) + '\n')
+    check_done(c, cells)
+    errors = work(c, task, mine)
+  else:
+    errors = {}
+  finish(c, task, cells, workdir, config)
+  if errors:
+    first, error = next(iter(errors.items()))
+    raise RunError(f'{len(errors)} of {len(mine)} cells failed; the first, {first.name}: {error}; all else is done')
+
+
+def say(text: str) -> None:
+  print(text, file=sys.stderr, flush=True)
+
+
+def picked(flag: str, given: str, known: Sequence[str]) -> list[str]:
+  """The names of a flag, or all where it is not given. Raises UserError for an unknown one."""
+  if not given:
+    return list(known)
+  names, rest = [], given
+  while rest:  # a name may hold commas itself: the longest known one that begins here
+    name = max((k for k in known if rest == k or rest.startswith(f'{k},')), key=len, default=None)
+    if name is None:
+      wrong = rest.partition(',')[0].strip()
+      raise UserError(f'{flag}: found {wrong!r}, expected some of {", ".join(map(repr, known))}{nearest(wrong, known)}')
+    names.append(name)
+    rest = rest[len(name) + 1 :].lstrip()
+  return names
+
+
+def check_done(c: Any, cells: Sequence[Cell]) -> None:
+  """Raises UserError for a done cell that is damaged or of another config, before hours are spent on others."""
+  for cell in cells:
+    if cell.done:
+      cells_of.read(c, cell)
+
+
+def work(c: Any, task: task_of.Task, cells: Sequence[Cell]) -> dict[Cell, str]:
+  """Sees to it that every cell is done, here or by another process. Returns those that failed here, and why."""
+  errors: dict[Cell, str] = {}
+  with Board(cells, c.optim.steps) as board:
+    left = list(cells)
+    while left:
+      before = len(left)
+      for cell in list(left):
+        if cell.done:
+          board.set(cell, 'done')
+          left.remove(cell)
+          continue
+        try:
+          board.set(cell, 'runs')
+          cells_of.run(c, task, cell, functools.partial(board.step, cell))
+          board.set(cell, 'done')
+          left.remove(cell)
+        except InUse:
+          board.set(cell, 'elsewhere')
+        except (Preempted, OSError):
+          raise
+        except Exception as error:  # whatever it is, it is this cell's: the others go on, and the end says it
+          errors[cell] = ' '.join(f'{type(error).__name__}: {error}'.split())[:500]
+          cells_of.failed(cell, error)
+          board.set(cell, 'failed', errors[cell])
+          left.remove(cell)
+      if len(left) == before:  # all that is left is elsewhere
+        time.sleep(WAIT)
+  return errors
+
+
+def finish(c: Any, task: task_of.Task, cells: Sequence[Cell], workdir: Path, config: dict) -> None:
+  """Writes and prints what the done cells say."""
+  found = result.load(c, task, cells)
+  command = page.command_line()
+  whole = config | {key: c.to_dict()[key] for key in OF_THE_GRID}
+  result.write(found, workdir, whole, command)
+  file = page.write(found, cells, workdir, whole, command)
+  table = result.main_table(found)
+  shorter = {column: lambda text: text.partition(' (')[0] for column in task.groups}  # a terminal has no room for all
+  rows = [{key: shorter.get(key, str)(value) for key, value in row.items()} for row in table['rows']]
+  grid_table(table['title'], [column for column in table['columns'] if column != 'least that shows'], rows)
+  for note in table['notes']:
+    print(f'  {note}')
+  print(f'also: cells.csv, ablation.json, ablation.md, ablation.tex in {workdir}')
+  print(f'ablation: {file}')
+
+
+def dry_run(c: Any, task: task_of.Task, sized: Sequence[grid_of.Sized], cells: Sequence[Cell]) -> None:
+  """Prints the grid, with the time that it will take: by some steps of one fusion, measured here, and FLOPs."""
+  todo = [cell for cell in cells if not cell.done]
+  speed = flops_a_second(c, task, sized[0])
+  seconds = {size.fusion.name: size.flops * c.optim.steps / speed for size in sized}
+  rows = []
+  for size in sized:
+    mine = [cell for cell in cells if cell.sized is size]
+    left = sum(not cell.done for cell in mine)
+    rows.append({
+      'fusion': size.fusion.name,
+      'line': size.fusion.line,
+      'mlp': str(size.mlp or '–'),
+      'parameters': f'{size.parameters:,}',
+      'GFLOPs a step': f'{size.flops / 1e9:.3g}',
+      'cells': f'{len(mine)}, {left} left' if mine else 'none',
+      'time a cell': duration(seconds[size.fusion.name]),
+    })  # fmt: skip
+  grid_table('The grid', list(rows[0]), rows)
+  total = sum(seconds[cell.sized.fusion.name] for cell in todo)
+  print(f'{len(todo)} of {len(cells)} cells are left: about {duration(total)} of training here, by {TIMED} steps of '
+        f'{sized[0].fusion.name} and the FLOPs of the others; compiling and tests not counted')  # fmt: skip
+
+
+def flops_a_second(c: Any, task: task_of.Task, size: grid_of.Sized) -> float:
+  """FLOPs of a training step over its time, measured here."""
+  model = grid_of.model_of(c, task, size.fusion, size.mlp)
+  batch = {name: np.stack([a] * c.data.images) for name, a in task.encode(task.splits['train'][0]).items()}
+  tx, objective = grid_of.transform(c), task_of.objective(c.objective, task)
+  state = train.init(jax.jit(lambda key: model.init({'params': key}, batch, train=False))(jax.random.key(0)), tx)
+  step = jax.jit(
+    lambda state: train.train_step(
+      state, batch, jax.random.key(1), forward=train.forward_of(model), tx=tx, objective=objective
+    )[0]
+  )
+  state = jax.block_until_ready(step(state))
+  began = time.perf_counter()
+  for _ in range(TIMED):
+    state = step(state)
+  jax.block_until_ready(state)
+  return size.flops * TIMED / (time.perf_counter() - began)
+
+
+if __name__ == '__main__':
+  cli.main(run, config=CONFIG, modes=('train',), flags=FLAGS, doc=__doc__)

@@ -1,0 +1,286 @@
+"""What a grid's cells say together: comparison, tables, and the files that hold them.
+
+S seeds, M images, K questions.
+"""
+
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments import visual_questions as task_of
+from experiments.lab import cells as cells_of
+from experiments.lab.cells import TESTED, Cell
+from experiments.showing import floors
+from mmjax.errors import UserError
+from mmjax.metrics import comparison
+from mmjax.workdir import write_atomic
+
+WHOLE = 'overall'
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+  """Done cells, read. Everything is by fusion, in the order of the grid.
+
+  right {fusion: uint8 [S,M,K]} of `cells_of.answered`, broken {(fusion, how): the same}; kinds int [M,K] are question
+  types; whole: the fusions all of whose seeds are done, which alone are compared; missing {fusion: seeds that are not}.
+  """
+
+  task: task_of.Task
+  reference: str
+  cells: Mapping[str, Sequence[dict]]
+  right: Mapping[str, np.ndarray]
+  broken: Mapping[tuple[str, str], np.ndarray]
+  attention: Mapping[str, dict[str, np.ndarray]]
+  kinds: np.ndarray
+  missing: Mapping[str, Sequence[int]]
+
+  @property
+  def whole(self) -> list[str]:
+    return [name for name in self.cells if not self.missing[name]]
+
+  @property
+  def columns(self) -> list[str]:
+    """'overall', groups and question types."""
+    return [WHOLE, *self.task.groups, *self.task.question_types]
+
+  def counted(self, right: np.ndarray, column: str) -> tuple[np.ndarray, np.ndarray]:
+    """(right answers [S,M], asked [M]) of the questions of a column."""
+    types = self.task.question_types
+    wanted = types if column == WHOLE else self.task.groups.get(column, (column,))
+    of = np.isin(self.kinds, [types.index(kind) for kind in wanted]) & (right[0] != 2)
+    return ((right == 1) & of).sum(-1), of.sum(-1)
+
+  def against(self, column: str) -> dict[str, dict]:
+    """The comparison of what is whole with the reference; empty where that is not whole."""
+    if self.reference not in self.whole:
+      return {}
+    counted = {name: self.counted(self.right[name], column) for name in self.whole}
+    return comparison.against({name: n[0] for name, n in counted.items()}, counted[self.reference][1], self.reference)
+
+  def share(self, right: np.ndarray, column: str = WHOLE) -> np.ndarray:
+    """Accuracies of the seeds [S]."""
+    return comparison.accuracy(*self.counted(right, column))
+
+
+def load(c: Any, task: task_of.Task, grid: Sequence[Cell]) -> Result:
+  """Reads every done cell. Raises UserError for a damaged one, and where none is done."""
+  by_fusion: dict[str, list[Cell]] = {}
+  for cell in grid:
+    by_fusion.setdefault(cell.sized.fusion.name, []).append(cell)
+  cells, right, broken, attention, missing = {}, {}, {}, {}, {}
+  for name, members in by_fusion.items():
+    done = [cell for cell in members if cell.done]
+    missing[name] = [cell.seed for cell in members if not cell.done]
+    if not done:
+      continue
+    found, arrays = zip(*(cells_of.read(c, cell) for cell in done), strict=True)
+    cells[name], right[name] = found, np.stack([a[TESTED] for a in arrays])
+    for how in c.test.broken:
+      broken[name, how] = np.stack([a[f'{TESTED} {how}'] for a in arrays])
+    if 'attention' in arrays[0]:
+      attention[name] = {key: arrays[0][key] for key in ('attention', 'boxes')}
+  if not cells:
+    raise UserError('no cell is done yet, expected one or more')
+  kinds = np.stack([task.encode(example)['question_type'] for example in task.splits[c.test.split]])
+  return Result(task, c.reference, cells, right, broken, attention, kinds, missing)
+
+
+def percent(value: float, interval: Sequence[float] = (), signed: bool = False) -> str:
+  """'97.3 (96.9–97.8)' of shares in 0..1; signed '−0.4 (−0.9, +0.1)'."""
+  show = lambda x: f'{100 * x:{"+" if signed else ""}.1f}'.replace('-', '−')
+  return show(value) + (f' ({(", " if signed else "–").join(map(show, interval))})' if len(interval) else '')
+
+
+def p_value(p: float) -> str:
+  return '< 0.001' if p < 0.001 else f'{p:.3f}'
+
+
+def main_table(result: Result) -> dict:
+  """Every fusion beside the reference, by overall accuracy and the groups, with what it costs."""
+  groups = list(result.task.groups)
+  found = {column: result.against(column) for column in (WHOLE, *groups)}
+  rows: list[dict] = []
+  for name, cells in result.cells.items():
+    of = f' of {len(cells) + len(result.missing[name])}' if result.missing[name] else ''
+    row: dict[str, Any] = {'fusion': name, 'seeds': f'{len(cells)}{of}'}
+    for column in (WHOLE, *groups):
+      mine = found[column].get(name)
+      mean = float(result.share(result.right[name], column).mean())
+      row[column] = percent(mine['accuracy'], mine['interval']) if mine else percent(mean)
+    mine = found[WHOLE].get(name, {})
+    if 'difference' in mine:
+      row |= {'difference': percent(mine['difference'], mine['difference_interval'], True), 'p': p_value(mine['p'])}
+      row |= {'shown': mine['verdict'], 'least that shows': percent(mine['detectable'])}
+    row |= costs(cells) | ({'ours': True} if name == result.reference else {})
+    rows.append(row)
+  rows += [
+    {
+      'fusion': floor['system'],
+      **{g: f'{100 * floor["scores"][g]:.1f}' for g in (WHOLE, *groups) if g in floor['scores']},
+    }
+    for floor in floors(result.task)
+    if floor['test'] == result.task.tests[-1]
+  ]
+  return {
+    'title': 'Fusions under one budget: accuracy in percent',
+    'columns': [
+      'fusion',
+      WHOLE,
+      *groups,
+      'difference',
+      'p',
+      'shown',
+      'least that shows',
+      'parameters',
+      'GFLOPs a step',
+      'step, ms',
+      'seeds',
+    ],
+    'rows': rows,
+    'sortable': True,
+    'notes': notes(result),
+  }
+
+
+def costs(cells: Sequence[Mapping]) -> dict[str, str]:
+  speed = [cell['step_ms'] for cell in cells if cell['step_ms']]
+  return {
+    'parameters': f'{cells[0]["parameters"]:,}',
+    'GFLOPs a step': f'{cells[0]["flops"] / 1e9:.3g}',
+    'step, ms': f'{np.median(speed):.0f}' if speed else '–',
+  }
+
+
+def notes(result: Result) -> list[str]:
+  seeds = max(map(len, result.cells.values()))
+  devices = sorted({cell['device'] for cells in result.cells.values() for cell in cells})
+  said = [
+    'In brackets: 95 % intervals of a bootstrap over seeds, then over images. difference: overall, from '
+    f'“{result.reference}”, paired by seed and image; p: exact sign-flip test over the seeds, with Holm’s correction '
+    'for all comparisons.',
+    '“Better” or “worse” stands only where the interval leaves out zero and p is at most 0.05; least that shows: the '
+    'difference, in points, that so many seeds find four times in five at the strictest level of the correction.',
+    'The majority answer of each question is what the question alone can reach at best.',
+    'GFLOPs: of a training step, by XLA’s cost analysis before its optimisations; step: the median of the cells, on '
+    f'the machine that trained them ({"; ".join(devices)}).',
+  ]
+  if seeds < 6:
+    said.append(
+      f'With {seeds} seeds the smallest p of this test is {2 / 2**seeds:.3g}: the table describes, it shows nothing.'
+    )
+  unfinished = [f'{name} ({len(left)})' for name, left in result.missing.items() if left]
+  return said + ([f'Cells that are not done: {", ".join(unfinished)}.'] if unfinished else [])
+
+
+def type_table(result: Result) -> dict:
+  """Accuracy by question type."""
+  columns = list(result.task.question_types)
+  rows = [
+    {'fusion': name}
+    | {kind: percent(result.share(right, kind).mean()) for kind in columns}
+    | ({'ours': True} if name == result.reference else {})
+    for name, right in result.right.items()
+  ]
+  return {
+    'title': 'By question type',
+    'columns': ['fusion', *columns],
+    'rows': rows,
+    'sortable': True,
+    'notes': ['Means of the seeds, in percent.'],
+  }
+
+
+def broken_table(result: Result) -> dict:
+  """Accuracy with a modality hidden, blurred or noised at test time."""
+  how = list(dict.fromkeys(name for _, name in result.broken))
+  rows = [
+    {'fusion': name, 'as it is': percent(result.share(right).mean())}
+    | {h: percent(result.share(result.broken[name, h]).mean()) for h in how}
+    | ({'ours': True} if name == result.reference else {})
+    for name, right in result.right.items()
+  ]
+  note = 'Means of the seeds over all questions, in percent. Blurred by 2 pixels; noise of standard deviation 0.25 of '
+  note += 'the range of a colour.'
+  return {
+    'title': 'With a modality broken at test time',
+    'columns': ['fusion', 'as it is', *how],
+    'rows': rows,
+    'sortable': True,
+    'notes': [note],
+  }
+
+
+def tables(result: Result) -> list[dict]:
+  return [main_table(result), type_table(result), *([broken_table(result)] if result.broken else [])]
+
+
+def cell_rows(result: Result) -> list[dict]:
+  """One row a fusion and seed, as numbers."""
+  rows = []
+  how = list(dict.fromkeys(name for _, name in result.broken))
+  for name, cells in result.cells.items():
+    for s, cell in enumerate(cells):
+      row = {
+        key: cell[key]
+        for key in ('fusion', 'seed', 'line', 'mlp', 'parameters', 'flops', 'steps', 'step_ms', 'seconds')
+      }
+      row |= {
+        column: round(float(result.share(result.right[name][s : s + 1], column)[0]), 6) for column in result.columns
+      }
+      row |= {h: round(float(result.share(result.broken[name, h][s : s + 1])[0]), 6) for h in how}
+      rows.append(row | {'parameters_sha256': cell['parameters_sha256'], 'device': cell['device']})
+  return rows
+
+
+def write(result: Result, workdir: Path, config: Mapping, command: str) -> None:
+  """cells.csv, ablation.json, ablation.md and ablation.tex."""
+  rows = cell_rows(result)
+  text = io.StringIO()
+  writer = csv.DictWriter(text, list(rows[0]), lineterminator='\n')
+  writer.writeheader()
+  writer.writerows(rows)
+  write_atomic(workdir / 'cells.csv', text.getvalue())
+  found = {column: result.against(column) for column in result.columns}
+  content = {'command': command, 'config': config, 'reference': result.reference, 'comparison': found, 'cells': rows}
+  write_atomic(workdir / 'ablation.json', json.dumps(content, indent=1, ensure_ascii=False) + '\n')
+  made = tables(result)
+  write_atomic(workdir / 'ablation.md', f'# Fusions compared\n\n`{command}`\n\n' + '\n'.join(map(markdown, made)))
+  write_atomic(workdir / 'ablation.tex', latex(made[0]))
+
+
+def markdown(table: Mapping) -> str:
+  columns = table['columns']
+  lines = [f'**{table["title"]}**', '', f'| {" | ".join(columns)} |', '|' + '---|' * len(columns)]
+  lines += [f'| {" | ".join(str(row.get(column, "–")) for column in columns)} |' for row in table['rows']]
+  return '\n'.join([*lines, '', *(f'- {note}' for note in table['notes']), ''])
+
+
+def latex(table: Mapping) -> str:
+  """The table for a paper that uses booktabs, without what is not about results."""
+  columns = [column for column in table['columns'] if column not in ('seeds', 'least that shows')]
+  signs = {
+    '%': r'\%',
+    '&': r'\&',
+    '_': r'\_',
+    '#': r'\#',
+    '<': '$<$',
+    '−': '$-$',
+    '–': '--',
+    '’': "'",
+    '“': '``',
+    '”': "''",
+  }
+  safe = lambda value: ''.join(signs.get(letter, letter) for letter in str(value))
+  row = lambda cells: ' & '.join(map(safe, cells)) + r' \\'
+  body = [row(r.get(column, '–') for column in columns) for r in table['rows']]
+  return '\n'.join([
+    r'\begin{tabular}{l' + 'r' * (len(columns) - 1) + '}', r'\toprule', row(columns), r'\midrule', *body,
+    r'\bottomrule', r'\end{tabular}', '',
+  ])  # fmt: skip
