@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 VARIANTS = {
   'sort_of_clevr': 'nineteen ways of fusing words and regions, or neither, ten seeds, equal parameters (default)',
   'quick': 'four of them, three seeds and fewer steps: a look, which can show no difference',
-  'full': 'three of them until they have learnt all, three seeds',
+  'full': 'six of them until they have learnt what they can, three seeds',
   'pixels': 'five of them from bare pixels, on regions of a detector learnt beside',
   'easy_vqa': 'five of them on easy-VQA, published split',
   'volta': "VOLTA's five models (arXiv:2011.15124) under one recipe",
@@ -21,6 +21,7 @@ EARLY_MERGED = 'early merged: 4*[t<tv v<tv tied]'
 HYBRID = 'hybrid from layer {}: {}*[t<t v<v] {}*[t<tv v<tv tied]'
 LXMERT = 'co-attention, LXMERT: 1*[t<t] 1*[t<t v<v] 2*[t<v v<t tied noffn; t<t v<v]'
 METER = "co-attention, METER: 2*[t<t v<v] 2*[t<t v<v noffn; t<v' v<t']"
+READ = 'words read regions: 2*[t<t v<v] 2*[t<t v<v noffn; t<v]'
 LATE = 'late, {0}: 4*[t<t v<v] | {0}'
 BOTTLENECKS = 'bottlenecks: 2*[t<t v<v] 2*[t<tp p<tp tied; v<vq q<vq tied]'
 QUESTION_ONLY = 'question only: 4*[t<t]'
@@ -33,7 +34,7 @@ ALL = (
   LXMERT,
   'co-attention, LXMERT untied: 1*[t<t] 1*[t<t v<v] 2*[t<v v<t noffn; t<t v<v]',
   METER,
-  'words read regions: 2*[t<t v<v] 2*[t<t v<v noffn; t<v]',
+  READ,
   'regions read words: 2*[t<t v<v] 2*[t<t v<v noffn; v<t] | image',
   BOTTLENECKS,
   *(LATE.format(join) for join in ('concat', 'product', 'gated', 'lowrank', 'decisions')),
@@ -116,7 +117,7 @@ def get_config(variant: str = 'sort_of_clevr') -> ConfigDict:
     c.fusions, c.seeds = (EARLY_MERGED, LXMERT, LATE.format('concat'), QUESTION_ONLY), (0, 1, 2)
     c.optim.steps = 450
   elif variant == 'full':
-    c.fusions, c.seeds = (EARLY_MERGED, LXMERT, METER, QUESTION_ONLY), (0, 1, 2)
+    c.fusions, c.seeds = (EARLY_MERGED, HYBRID.format(2, 1, 3), LXMERT, METER, READ, QUESTION_ONLY), (0, 1, 2)
     c.optim.steps, c.optim.warmup, c.eval.every = 6000, 500, 1000
   elif variant == 'pixels':
     c.fusions, c.seeds = SOME, (0, 1, 2)
@@ -133,9 +134,9 @@ def get_config(variant: str = 'sort_of_clevr') -> ConfigDict:
   elif variant == 'baselines':  # of the reimplementation: 20 epochs of 9,800 images with 20 questions
     c.fusions, c.reference, c.seeds = BASELINES, 'relation network', (0, 1, 2)
     c.data.setting, c.pixels.kind, c.budget.of = 'pixels', 'grid', 'none'  # each has convolutions of its own
-    c.data.images, c.optim.name, c.optim.schedule, c.optim.lr = 8, 'adamw', 'constant', 1e-4
-    c.optim.decay, c.optim.warmup, c.optim.steps, c.eval.every = 0.0, 0, 20 * 9800 // 8, 2450
-    c.optim.b2 = 0.999
+    c.data.images = 4  # 80 questions; there 64
+    c.optim.lr, c.optim.decay, c.optim.b2 = 3e-4, 0.0, 0.999  # there 1e-4, constant
+    c.optim.steps, c.eval.every = 20 * 9800 // 4, 4900
   elif variant == 'tiny':
     c.fusions, c.seeds = (EARLY_MERGED, LATE.format('concat'), QUESTION_ONLY), (0, 1)
     c.optim.steps, c.optim.warmup, c.eval.every, c.log.every = 20, 2, 10, 5

@@ -6,12 +6,12 @@
   python -m tests.faults share --workdir=DIR -- --config=configs/fusion_ablation.py:quick
 
 What stands behind '--' goes to python -m experiments.lxmert, or fusion_ablation. `kill` runs the command once
-undisturbed (DIR/whole), then in DIR/killed until it ends, killing it at random moments after the first checkpoint, and compares the parameters'
-sha256. `flip` trains DIR/whole, then for each file of its newest checkpoint in turn flips the middle byte of a copy
-and restores: a checkpoint with a flipped byte must be named and passed over. `grid` is `kill` for a whole grid, whose
-cells must be the same, each trained to its end once. `share` gives DIR/shared to two processes, and kills one of them
-in the middle of a cell: all cells must be done, and the same as in DIR/whole. Exit code 1 where anything is wrong, 2
-for a mistake of the command line or a DIR with one checkpoint only.
+undisturbed (DIR/whole), then in DIR/killed until it ends, killing it at random moments after the first checkpoint, and
+compares the parameters' sha256. `flip` trains DIR/whole, then for each file of its newest checkpoint in turn flips the
+middle byte of a copy and restores: a checkpoint with a flipped byte must be named and passed over. `grid` is `kill` for
+a whole grid: done cells must stay as they are, and all be the same as in DIR/whole. `share` gives DIR/shared to two
+processes, and kills one of them in the middle of a cell: all cells must be done, each once. Exit code 1 where anything
+is wrong, 2 for a mistake of the command line or a DIR with one checkpoint only.
 """
 
 import argparse

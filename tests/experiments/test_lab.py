@@ -18,6 +18,7 @@ from experiments.lab.cells import Cell
 from mmjax import cli
 from mmjax.errors import UserError
 from mmjax.workdir import InUse
+from tests.report import browser
 
 SMALL = {'model.width': 8, 'model.heads': 2, 'data.images': 2, 'budget.target': 14_000.0, 'test.split': 'test200'}
 
@@ -215,6 +216,21 @@ def test_all_files_say_the_same(task, finished):
   assert 'src="http' not in text
   for part in ('class="diagram"', 'While it learns', 'All seeds', 'Accuracy against FLOPs', 'sortable', 'is the'):
     assert part in text, part
+
+
+@pytest.mark.browser
+def test_the_page_is_one_file_whose_tables_sort(task, finished):
+  c, every, workdir = finished
+  file = page.write(result.load(c, task, every), every, workdir, c.to_dict(), 'command')
+  column = "[...document.querySelector('.sortable').tBodies[0].rows].map(row => parseFloat(row.cells[1].textContent))"
+  with browser.launch() as shown:
+    shown.open(file)
+    assert [url for url in shown.requests if not url.startswith('data:')] == [f'file://{file}']
+    first = shown.run(column)
+    for expected in (sorted(first, reverse=True), sorted(first), first):
+      shown.point('.sortable th:nth-of-type(2) button', click=True)
+      assert shown.run(column) == expected
+    assert shown.errors == []
 
 
 def test_an_incomplete_reference_compares_nothing(task, finished):
