@@ -105,6 +105,7 @@ def get_config(variant: str = 'sort_of_clevr') -> ConfigDict:
   c.test = ConfigDict()
   c.test.split = 'test2000'
   c.test.broken = ('image hidden', 'words hidden', 'image blurred', 'image noised')  # () for none
+  c.test.broken_images = 500  # the first of the test split, of which these tests are made
   c.eval = ConfigDict()
   c.eval.every = 200  # steps between evaluations on the validation split, each with a checkpoint
   c.eval.images = 100
@@ -115,7 +116,7 @@ def get_config(variant: str = 'sort_of_clevr') -> ConfigDict:
 
   if variant == 'quick':
     c.fusions, c.seeds = (EARLY_MERGED, LXMERT, LATE.format('concat'), QUESTION_ONLY), (0, 1, 2)
-    c.optim.steps = 450
+    c.optim.steps = 350
   elif variant == 'full':
     c.fusions, c.seeds = (EARLY_MERGED, HYBRID.format(2, 1, 3), LXMERT, METER, READ, QUESTION_ONLY), (0, 1, 2)
     c.optim.steps, c.optim.warmup, c.eval.every = 6000, 500, 1000

@@ -31,7 +31,7 @@ from experiments.lab.broken import BROKEN
 from experiments.lab.grid import Sized, model_of
 from mmjax import train
 from mmjax.checkpoint import sha256
-from mmjax.data.pipeline import eval_batches
+from mmjax.data.pipeline import Examples, eval_batches
 from mmjax.errors import UserError
 from mmjax.fusion import maps
 from mmjax.fusion.layers import MAPS
@@ -115,9 +115,11 @@ def _first(model: nn.Module, task: task_of.Task, seed: int) -> Mapping:
 def _finish(c: Any, task: task_of.Task, cell: Cell, model: nn.Module, fit: Any, workdir: Path, took: float) -> None:
   """Tests, writes what came out, and removes what was needed to go on."""
   variables = fit.state.variables
-  arrays = {TESTED: answered(task, model, variables, c.test.split, c.eval.images)}
+  test = task.splits[c.test.split]
+  few = [test[n] for n in range(min(c.test.broken_images, len(test)))]
+  arrays = {TESTED: answered(task, model, variables, test, c.eval.images)}
   for name in c.test.broken:
-    arrays[f'{TESTED} {name}'] = answered(task, model, variables, c.test.split, c.eval.images, name)
+    arrays[f'{TESTED} {name}'] = answered(task, model, variables, few, c.eval.images, name)
   arrays |= attention(task, model, variables, c.test.split)
   with replacing(workdir / ANSWERS) as out:
     np.savez_compressed(out, allow_pickle=False, **arrays)
@@ -155,22 +157,22 @@ def failed(cell: Cell, error: Exception) -> None:
   write_atomic(cell.folder / FAILED, ''.join(traceback.format_exception(error)))
 
 
-def batches(task: task_of.Task, split: str, images: int, broken: str = '') -> Iterator[dict[str, np.ndarray]]:
+def batches(task: task_of.Task, test: Examples, images: int, broken: str = '') -> Iterator[dict[str, np.ndarray]]:
   """The batches of a test, as they are or broken; noise is the same for all systems and seeds."""
   rng = np.random.default_rng(0)
-  for batch in eval_batches(task.splits[split], task.encode, images=images):
+  for batch in eval_batches(test, task.encode, images=images):
     yield BROKEN[broken](batch, rng) if broken else batch
 
 
 def answered(
-  task: task_of.Task, model: nn.Module, variables: Mapping, split: str, images: int, broken: str = ''
+  task: task_of.Task, model: nn.Module, variables: Mapping, test: Examples, images: int, broken: str = ''
 ) -> np.ndarray:
   """Which answers are right: uint8 [M,K], 1 right, 0 wrong, 2 not asked."""
   found = []
-  for batch in batches(task, split, images, broken):
+  for batch in batches(task, test, images, broken):
     best = np.asarray(_best(model, variables, batch)).reshape(batch['answer'].shape)
     found.append(np.where(batch['weight'] > 0, best == batch['answer'], 2).astype(np.uint8))
-  return np.concatenate(found)[: len(task.splits[split])]
+  return np.concatenate(found)[: len(test)]
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -307,7 +307,7 @@ def test_answers_are_counted_where_they_are_asked(task):
     def apply(self, variables, batch, train):
       return {'answers': jax.nn.one_hot(0 * batch['answer'].reshape(-1), 10)}
 
-  found = cells_of.answered(task, Yes(), {}, 'test200', 8)
+  found = cells_of.answered(task, Yes(), {}, task.splits['test200'], 8)
   truth = np.stack([task.encode(example)['answer'] for example in task.splits['test200']])
   assert found.dtype == np.uint8 and ((found == 1) == (truth == 0)).all()
 
