@@ -93,7 +93,7 @@ def get_config(variant: str = 'sort_of_clevr') -> ConfigDict:
   c.optim.name = 'adamw'
   c.optim.lr = 1e-3
   c.optim.schedule = 'cosine'
-  c.optim.steps = 1000
+  c.optim.steps = 700
   c.optim.warmup = 100
   c.optim.clip = 1.0
   c.optim.decay = 0.01
@@ -116,7 +116,7 @@ def get_config(variant: str = 'sort_of_clevr') -> ConfigDict:
 
   if variant == 'quick':
     c.fusions, c.seeds = (EARLY_MERGED, LXMERT, LATE.format('concat'), QUESTION_ONLY), (0, 1, 2)
-    c.optim.steps = 350
+    c.optim.steps = 600
   elif variant == 'full':
     c.fusions, c.seeds = (EARLY_MERGED, HYBRID.format(2, 1, 3), LXMERT, METER, READ, QUESTION_ONLY), (0, 1, 2)
     c.optim.steps, c.optim.warmup, c.eval.every = 6000, 500, 1000
