@@ -1,6 +1,7 @@
 """Keeps the scores of finished runs, one a seed, in results/, where every later table shows them, and in the README.
 
-Of visual questions that are accuracies, of other experiments all their tables, which docs/results.md shows then.
+Of visual questions that are accuracies, of a grid of fusions its cells, tables and config, which go to results/fusion/,
+of other experiments all their tables, which docs/results.md shows then.
 
   python -m experiments.keep RUN [RUN ...] --command='python -m experiments.lxmert --config=...'
 
@@ -69,6 +70,28 @@ def keep(runs: list[Path], command: str) -> None:
   told(file, f'{len(runs)} seeds of {system}')
 
 
+def keep_grid(workdir: Path, command: str) -> Path:
+  """Keeps what a grid wrote in results/fusion/VARIANT. Raises UserError where a cell of it is not done."""
+  try:
+    made = json.loads((workdir / 'ablation.json').read_text())
+    cells, table = (workdir / 'cells.csv').read_text(), (workdir / 'ablation.md').read_text()
+    config, count = made['config'], len(made['cells'])
+    wanted = len(config['fusions']) * len(config['seeds'])
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    raise UserError(
+      f'{workdir}: {type(error).__name__}: {error}; expected the folder of a grid that is done'
+    ) from error
+  if count != wanted:
+    raise UserError(f'{workdir}: {count} of {wanted} cells are done, expected all')
+  variant = command.partition('fusion_ablation.py:')[2].split(' ')[0] or 'sort_of_clevr'
+  folder = ROOT / 'results' / 'fusion' / variant
+  folder.mkdir(parents=True, exist_ok=True)
+  write_atomic(folder / 'cells.csv', cells)
+  write_atomic(folder / 'table.md', table.replace(made['command'], command))
+  write_atomic(folder / 'config.json', json.dumps({'command': command} | config, indent=1) + '\n')
+  return folder
+
+
 def told(file: Path, what: str) -> None:
   """Writes the README's section anew, and says so."""
   readme = ROOT / 'README.md'
@@ -113,7 +136,11 @@ def main() -> None:
 
   def run():
     args = parser.parse_args()
-    if seeds.of_tables(args.command):
+    if '-m experiments.fusion_ablation' in args.command:
+      if len(args.runs) != 1:
+        raise UserError(f'found {len(args.runs)} folders, expected that of the grid')
+      print(f'kept the grid in {keep_grid(args.runs[0], args.command)}')
+    elif seeds.of_tables(args.command):
       told(seeds.keep(args.runs, args.command), f'{len(args.runs)} seeds')
     else:
       keep(args.runs, args.command)

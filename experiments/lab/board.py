@@ -95,7 +95,7 @@ def grid_table(title: str, columns: Sequence[str], rows: Sequence[Mapping[str, s
   """Prints rows of text, numbers to the right."""
   table = Table(title=title, title_justify='left')
   for column in columns:
-    table.add_column(column, justify='left' if column in ('fusion', 'line', 'shown') else 'right', overflow='fold')
+    table.add_column(column, justify='left' if column in ('fusion', 'line', 'verdict') else 'right', overflow='fold')
   for row in rows:
     table.add_row(*(row.get(column, '–').replace('[', '\\[') for column in columns))
   Console(width=None if sys.stdout.isatty() else 160).print(table)

@@ -22,6 +22,7 @@ from mmjax.metrics import comparison
 from mmjax.workdir import write_atomic
 
 WHOLE = 'overall'
+SHORT = {'no difference shown': 'not shown'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +119,7 @@ def main_table(result: Result) -> dict:
     mine = found[WHOLE].get(name, {})
     if 'difference' in mine:
       row |= {'difference': percent(mine['difference'], mine['difference_interval'], True), 'p': p_value(mine['p'])}
-      row |= {'shown': mine['verdict'], 'least that shows': percent(mine['detectable'])}
+      row |= {'verdict': SHORT.get(mine['verdict'], mine['verdict']), 'least that shows': percent(mine['detectable'])}
     row |= costs(cells) | ({'ours': True} if name == result.reference else {})
     rows.append(row)
   rows += [
@@ -137,11 +138,11 @@ def main_table(result: Result) -> dict:
       *groups,
       'difference',
       'p',
-      'shown',
+      'verdict',
       'least that shows',
       'parameters',
-      'GFLOPs a step',
-      'step, ms',
+      'GFLOPs',
+      'ms a step',
       'seeds',
     ],
     'rows': rows,
@@ -154,8 +155,8 @@ def costs(cells: Sequence[Mapping]) -> dict[str, str]:
   speed = [cell['step_ms'] for cell in cells if cell['step_ms']]
   return {
     'parameters': f'{cells[0]["parameters"]:,}',
-    'GFLOPs a step': f'{cells[0]["flops"] / 1e9:.3g}',
-    'step, ms': f'{np.median(speed):.0f}' if speed else '–',
+    'GFLOPs': f'{cells[0]["flops"] / 1e9:.3g}',
+    'ms a step': f'{np.median(speed):.0f}' if speed else '–',
   }
 
 
@@ -166,11 +167,11 @@ def notes(result: Result) -> list[str]:
     'In brackets: 95 % intervals of a bootstrap over seeds, then over images. difference: overall, from '
     f'“{result.reference}”, paired by seed and image; p: exact sign-flip test over the seeds, with Holm’s correction '
     'for all comparisons.',
-    '“Better” or “worse” stands only where the interval leaves out zero and p is at most 0.05; least that shows: the '
+    '“Better” or “worse” stands only where the interval leaves out zero and p is at most 0.05. Least that shows: the '
     'difference, in points, that so many seeds find four times in five at the strictest level of the correction.',
     'The majority answer of each question is what the question alone can reach at best.',
-    'GFLOPs: of a training step, by XLA’s cost analysis before its optimisations; step: the median of the cells, on '
-    f'the machine that trained them ({"; ".join(devices)}).',
+    'GFLOPs: of a training step, by XLA’s cost analysis before its optimisations; ms: the median of the cells, on the '
+    f'machine that trained them ({"; ".join(devices)}).',
   ]
   if seeds < 6:
     said.append(

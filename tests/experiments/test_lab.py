@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import fusion_ablation, showing
+from experiments import fusion_ablation, keep, showing
 from experiments import visual_questions as task_of
 from experiments.lab import board, broken, page, result
 from experiments.lab import cells as cells_of
@@ -188,7 +188,7 @@ def test_cells_say_together_what_can_be_said(task, finished):
   assert overall['early merged']['accuracy'] == pytest.approx(0.9, abs=0.03)
   rows = result.main_table(found)['rows']
   assert [row['fusion'] for row in rows][:3] == ['early merged', 'late, concat', 'question only']
-  assert rows[1]['shown'] == 'worse' and 'shown' not in rows[2] and rows[2]['seeds'] == '9 of 10'
+  assert rows[1]['verdict'] == 'worse' and 'verdict' not in rows[2] and rows[2]['seeds'] == '9 of 10'
   assert [row['fusion'] for row in rows][3:] == [
     'majority answer of each question',
     'majority answer of all',
@@ -231,6 +231,26 @@ def test_the_page_is_one_file_whose_tables_sort(task, finished):
       shown.point('.sortable th:nth-of-type(2) button', click=True)
       assert shown.run(column) == expected
     assert shown.errors == []
+
+
+def test_only_a_whole_grid_is_kept(task, tmp_path, monkeypatch):
+  c, command = config(), 'python -m experiments.fusion_ablation --config=configs/fusion_ablation.py:tiny'
+  every = cells(c, task, tmp_path / 'run')
+  monkeypatch.setattr(keep, 'ROOT', tmp_path)
+  with pytest.raises(UserError, match='expected the folder of a grid that is done'):
+    keep.keep_grid(tmp_path / 'run', command)
+  for cell in every[:-1]:
+    made(c, task, cell, 0.5)
+  result.write(result.load(c, task, every), tmp_path / 'run', c.to_dict(), 'python -m x --workdir=run')
+  with pytest.raises(UserError, match='5 of 6 cells are done, expected all'):
+    keep.keep_grid(tmp_path / 'run', command)
+  made(c, task, every[-1], 0.5)
+  result.write(result.load(c, task, every), tmp_path / 'run', c.to_dict(), 'python -m x --workdir=run')
+  folder = keep.keep_grid(tmp_path / 'run', command)
+  assert folder == tmp_path / 'results' / 'fusion' / 'tiny'
+  assert len((folder / 'cells.csv').read_text().splitlines()) == 7
+  assert f'`{command}`' in (folder / 'table.md').read_text()
+  assert json.loads((folder / 'config.json').read_text())['command'] == command
 
 
 def test_an_incomplete_reference_compares_nothing(task, finished):
