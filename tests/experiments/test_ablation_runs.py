@@ -28,10 +28,14 @@ SMALL = [
 
 
 def call(workdir, *more):
+  return call_with([f'--workdir={workdir}', *SMALL, *more])
+
+
+def call_with(argv):
   """The command line, run to its end in this process: (exit code, stdout, stderr)."""
   out, err = io.StringIO(), io.StringIO()
   with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-    patch.setattr(sys, 'argv', ['fusion_ablation.py', f'--workdir={workdir}', *SMALL, *more])
+    patch.setattr(sys, 'argv', ['fusion_ablation.py', *argv])
     with pytest.raises(SystemExit) as end:
       cli.main(fusion_ablation.run, config=fusion_ablation.CONFIG, modes=('train',), flags=fusion_ablation.FLAGS)
   return end.value.code, out.getvalue(), err.getvalue()
@@ -73,6 +77,19 @@ def test_a_fusion_is_added_and_only_its_cells_are_made(whole, tmp_path):
   begun = [line for line in err.splitlines() if ': begins' in line]
   assert code == 0 and [line.partition(':')[0] for line in begun] == ['late, seed 1']
   assert 'late' in out and '1 of 2' in out
+
+
+@pytest.mark.parametrize('variant, only', [
+  ('pixels', 'co-attention, METER'), ('easy_vqa', 'bottlenecks'), ('volta', 'VL-BERT'), ('baselines', 'CNN+MLP'),
+])  # fmt: skip
+def test_every_variant_trains(tmp_path, variant, only):
+  fast = ['--config.optim.steps=2', '--config.eval.every=2', '--config.log.every=1', '--config.data.images=2']
+  argv = [f'--config=configs/fusion_ablation.py:{variant}', *fast, f'--only={only}', '--seeds=0']
+  code, _, err = call_with([f'--workdir={tmp_path / "run"}', *argv])
+  assert code == 0 and 'done, 1 of 1' in err, err[-2000:]
+  assert (tmp_path / 'run' / 'ablation.html').is_file() and 'image hidden' in (
+    tmp_path / 'run' / 'cells.csv'
+  ).read_text()
 
 
 def test_a_folder_of_another_grid_and_a_changed_line_are_refused(whole):
