@@ -127,7 +127,7 @@ def get_config(variant: str = 'sort_of_clevr') -> ConfigDict:
   elif variant == 'easy_vqa':
     c.fusions, c.seeds = SOME, (0, 1, 2)
     c.data.name, c.data.setting, c.data.images, c.pixels.kind = 'easy_vqa', 'pixels', 16, 'grid'
-    c.model.geometry, c.place, c.test.split = False, 0.0, 'test'
+    c.model.geometry, c.place, c.test.split, c.budget.target = False, 0.0, 'test', 480e3  # of which 114e3 see
     c.optim.steps, c.optim.warmup, c.eval.every = 3000, 500, 500
   elif variant == 'volta':
     c.fusions, c.reference, c.seeds = VOLTA, 'VisualBERT', tuple(range(10))
