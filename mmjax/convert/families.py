@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmjax.convert import (
+  ast,
   bert,
   blip,
   clip,
@@ -15,6 +16,7 @@ from mmjax.convert import (
   imagegpt,
   lxmert,
   uniter,
+  video,
   vilbert,
   vilt,
   visualbert,
@@ -87,6 +89,10 @@ KINDS = {
   **_classes(lxmert),
   **_classes(visualbert),
   **_classes(clip),
+  **_classes(ast),
+  **{name: Kind(video.plan_videomae, MARKS.get(name, ())) for name in video.VIDEO_MAE},
+  **{name: Kind(video.plan_vivit, MARKS.get(name, ())) for name in video.VIVIT},
+  **{name: Kind(video.plan_timesformer, MARKS.get(name, ())) for name in video.TIMESFORMER},
   **_classes(blip),
   **{name: Kind(dvae.plan_released, MARKS[name]) for name in dvae.CLASSES},
   # the authors' code

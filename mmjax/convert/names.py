@@ -24,6 +24,8 @@ LAYOUTS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarra
   'same': (lambda a: a, lambda a: a),
   'dense': (lambda a: a.T, lambda a: a.T),  # [out, in] <-> [in, out]
   'conv': (lambda a: a.transpose(2, 3, 1, 0), lambda a: a.transpose(3, 2, 0, 1)),  # [out, in, y, x] <-> [y, x, in, out]
+  # the same in time too: [out, in, t, y, x] <-> [t, y, x, in, out]
+  'conv3': (lambda a: a.transpose(2, 3, 4, 1, 0), lambda a: a.transpose(4, 3, 0, 1, 2)),
   # of a transposed convolution, whose kernel is turned round: [in, out, y, x] <-> [y, x, in, out]
   'deconv': (lambda a: a[..., ::-1, ::-1].transpose(2, 3, 0, 1), lambda a: a.transpose(2, 3, 0, 1)[..., ::-1, ::-1]),
   'batched': (lambda a: a[0], lambda a: a[None]),  # [1, N, D] <-> [N, D]
