@@ -20,10 +20,10 @@ EARLY_RAW = 'early raw: raw | 4*[t<tv v<tv tied]'
 EARLY_MERGED = 'early merged: 4*[t<tv v<tv tied]'
 HYBRID = 'hybrid from layer {}: {}*[t<t v<v] {}*[t<tv v<tv tied]'
 LXMERT = 'co-attention, LXMERT: 1*[t<t] 1*[t<t v<v] 2*[t<v v<t tied noffn; t<t v<v]'
-METER = "co-attention, METER: 2*[t<t v<v] 2*[t<t v<v noffn; t<v' v<t']"
+METER = "co-attention, METER: 2*[t<t v<v] 2*[t<t v<v noffn; t<v' v<t'] | concat"  # its answers read both streams
 READ = 'words read regions: 2*[t<t v<v] 2*[t<t v<v noffn; t<v]'
 LATE = 'late, {0}: 4*[t<t v<v] | {0}'
-BOTTLENECKS = 'bottlenecks: 2*[t<t v<v] 2*[t<tp p<tp tied; v<vq q<vq tied]'
+BOTTLENECKS = 'bottlenecks: 2*[t<t v<v] 2*[t<tp p<tp tied; v<vq q<vq tied] | decisions'  # likewise
 QUESTION_ONLY = 'question only: 4*[t<t]'
 IMAGE_ONLY = 'image only: 4*[v<v] | image'
 ALL = (
@@ -127,7 +127,7 @@ def get_config(variant: str = 'sort_of_clevr') -> ConfigDict:
   elif variant == 'easy_vqa':
     c.fusions, c.seeds = SOME, (0, 1, 2)
     c.data.name, c.data.setting, c.data.images, c.pixels.kind = 'easy_vqa', 'pixels', 16, 'grid'
-    c.model.geometry, c.place, c.test.split = False, 0.0, 'test'
+    c.model.geometry, c.place, c.test.split, c.budget.target = False, 0.0, 'test', 480e3  # of which 114e3 see
     c.optim.steps, c.optim.warmup, c.eval.every = 3000, 500, 500
   elif variant == 'volta':
     c.fusions, c.reference, c.seeds = VOLTA, 'VisualBERT', tuple(range(10))

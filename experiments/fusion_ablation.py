@@ -18,10 +18,12 @@ FLAGS = {
 if __name__ == '__main__':
   cli.check(config=CONFIG, modes=('train',), flags=FLAGS, doc=__doc__)  # a misspelt flag is said before slow imports
 
+import contextlib
 import functools
 import json
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -42,7 +44,7 @@ from mmjax import run as runs
 from mmjax import train
 from mmjax.cli import Preempted
 from mmjax.errors import RunError, UserError, nearest
-from mmjax.workdir import InUse, check_workdir, write_atomic
+from mmjax.workdir import NO_ROOM, InUse, check_workdir, write_atomic
 
 OF_THE_GRID = ('fusions', 'seeds', 'reference')  # keys that may change in a workdir: what is done stays as it is
 WAIT = 2.0  # seconds between two looks at what other processes do
@@ -61,6 +63,7 @@ def run(c: Any, args: Any) -> None:
       )
   config = {key: value for key, value in c.to_dict().items() if key not in OF_THE_GRID}
   workdir = check_workdir(args.workdir, config)
+  train.Launch(c.parallel.how, c.data.images, c.optim.micro_batches)  # raises what each cell would
   runs.keep_compiled()
   runs.keep_memory()
   task = task_of.prepare(c.data.name, c.data.setting, c.data.dir)
@@ -79,13 +82,16 @@ def run(c: Any, args: Any) -> None:
     workdir.mkdir(parents=True, exist_ok=True)
     write_atomic(workdir / 'config.json', json.dumps(config, indent=2, sort_keys=True) + '\n')
     check_done(c, cells)
-    errors = work(c, task, mine)
+    errors = work(c, task, mine, workdir / 'failed')
   else:
     errors = {}
-  finish(c, task, cells, workdir, config)
+  if not errors or any(cell.done for cell in cells):
+    finish(c, task, cells, workdir, config)
   if errors:
     first, error = next(iter(errors.items()))
-    raise RunError(f'{len(errors)} of {len(mine)} cells failed; the first, {first.name}: {error}; all else is done')
+    raise RunError(
+      f'{len(errors)} of {len(mine)} cells failed, all else is done; {first.name}: {error} ({workdir / "failed"})'
+    )
 
 
 def say(text: str) -> None:
@@ -108,14 +114,27 @@ def picked(flag: str, given: str, known: Sequence[str]) -> list[str]:
 
 
 def check_done(c: Any, cells: Sequence[Cell]) -> None:
-  """Raises UserError for a done cell that is damaged or of another config, before hours are spent on others."""
+  """Raises UserError for a cell that is damaged or of another config, before hours are spent on others."""
   for cell in cells:
     if cell.done:
       cells_of.read(c, cell)
+    else:
+      check_workdir(cell.folder, cells_of.config_of(c, cell))
 
 
-def work(c: Any, task: task_of.Task, cells: Sequence[Cell]) -> dict[Cell, str]:
-  """Sees to it that every cell is done, here or by another process. Returns those that failed here, and why."""
+def note_failure(folder: Path, cell: Cell, error: Exception) -> None:
+  """Leaves the traceback of a cell that failed below `folder`, where that can be written."""
+  with contextlib.suppress(OSError):
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f'{cell.sized.fusion.folder}_{cell.seed}.txt'
+    write_atomic(file, ''.join(traceback.format_exception(error)))
+
+
+def work(c: Any, task: task_of.Task, cells: Sequence[Cell], failures: Path) -> dict[Cell, str]:
+  """Sees to it that every cell is done, here or by another process. Returns those that failed here, and why.
+
+  failures: the folder for their tracebacks.
+  """
   errors: dict[Cell, str] = {}
   with Board(cells, c.optim.steps) as board:
     left = list(cells)
@@ -127,17 +146,18 @@ def work(c: Any, task: task_of.Task, cells: Sequence[Cell]) -> dict[Cell, str]:
           left.remove(cell)
           continue
         try:
-          board.set(cell, 'runs')
-          cells_of.run(c, task, cell, functools.partial(board.step, cell))
+          cells_of.run(c, task, cell, functools.partial(board.set, cell, 'runs'), functools.partial(board.step, cell))
           board.set(cell, 'done')
           left.remove(cell)
         except InUse:
           board.set(cell, 'elsewhere')
-        except (Preempted, OSError):
+        except Preempted:
           raise
         except Exception as error:  # whatever it is, it is this cell's: the others go on, and the end says it
+          if isinstance(error, OSError) and error.errno in NO_ROOM:
+            raise
           errors[cell] = ' '.join(f'{type(error).__name__}: {error}'.split())[:500]
-          cells_of.failed(cell, error)
+          note_failure(failures, cell, error)
           board.set(cell, 'failed', errors[cell])
           left.remove(cell)
       if len(left) == before:  # all that is left is elsewhere

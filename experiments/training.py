@@ -31,11 +31,11 @@ AT_LEAST = {  # low -> the numbers that are not below it
   'optim.warmup optim.clip optim.decay optim.eps augment.shift augment.tint augment.keep dvae.uniform dvae.lr '
   'dvae.warmup classifier.lr classifier.warmup clip.lr clip.warmup bag.warmup captions.lr captions.warmup '
   'sample.top_k image_weight dvae.residuals',
-  1: 'data.images test.broken_images pixels.patch pixels.regions optim.steps optim.micro_batches eval.every '
-  'eval.images log.every model.out bag.steps captions.steps contrast.warmup contrast.queue rerank beams '
-  'dvae.codes dvae.entry dvae.layers dvae.width dvae.steps classifier.steps clip.steps clip.out clip.width '
-  'clip.layers clip.patch sample.texts sample.candidates model.depth model.head_size model.channels channels '
-  'classifier.channels model.image.stem model.image.blocks',
+  1: 'data.images model.bottlenecks test.broken_images pixels.patch pixels.regions optim.steps optim.micro_batches '
+  'eval.every eval.images log.every model.out bag.steps captions.steps contrast.warmup contrast.queue rerank '
+  'beams dvae.codes dvae.entry dvae.layers dvae.width dvae.steps classifier.steps clip.steps clip.out '
+  'clip.width clip.layers clip.patch sample.texts sample.candidates model.depth model.head_size model.channels '
+  'channels classifier.channels model.image.stem model.image.blocks',
   3: 'data.length data.caption',  # a word between the two that frame a text
   32: 'frozen.side',
 }

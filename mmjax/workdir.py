@@ -17,6 +17,9 @@ from mmjax.errors import UserError
 FREE = ('log.', 'parallel.')  # keys that may change between the parts of one run: they do not change its result
 
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # of an OSError: nothing can be written at all
+
+
 class InUse(UserError):
   """A folder that another process, which lives, works in."""
 
@@ -105,9 +108,14 @@ def check_workdir(path: str | os.PathLike, config: Mapping[str, Any], *, fresh: 
       raise UserError(f'workdir {path}: {there} cannot be written to; expected a folder that can')
     if (path / 'config.json').exists():
       _changed(path / 'config.json', config)
-    elif there == path and any(file.name != '.lock' for file in path.iterdir()):
+    elif there == path and _others(path) and not (path / 'config.json').exists():  # asked again: it may just have come
       raise UserError(f'workdir {path} is a folder of something else; expected a new or an empty one, or that of a run')
   return path
+
+
+def _others(path: pathlib.Path) -> bool:
+  """Whether a folder holds what no run leaves before its config.json: anything but the lock and temporary files."""
+  return any(not file.name.startswith('.') for file in path.iterdir())
 
 
 def open_workdir(path: str | os.PathLike, config: Mapping[str, Any], *, fresh: bool = True) -> pathlib.Path:
@@ -124,8 +132,12 @@ def open_workdir(path: str | os.PathLike, config: Mapping[str, Any], *, fresh: b
     path.mkdir(parents=True, exist_ok=True)
     path = path.resolve()
     _lock(path)
-    if _changed(path / 'config.json', config):  # asked again: until the lock, another run could begin here
-      write_atomic(path / 'config.json', _text(config))
+    try:
+      if _changed(path / 'config.json', config):  # asked again: until the lock, another run could begin here
+        write_atomic(path / 'config.json', _text(config))
+    except BaseException:
+      close_workdir(path)
+      raise
   return path
 
 
@@ -137,6 +149,8 @@ def _about(path: pathlib.Path) -> Iterator[None]:
   except FileExistsError as error:
     raise UserError(f'workdir {path} is a file, not a folder') from error
   except OSError as error:
+    if error.errno in NO_ROOM:
+      raise
     raise UserError(f'workdir {path}: {error.strerror or error}') from error
 
 

@@ -129,7 +129,7 @@ def cells(workdir: Path) -> dict[str, tuple]:
 
 
 def whole_grid(workdir: Path, more: list[str]) -> float:
-  """Makes the grid DIR/whole undisturbed, if it is not there. Returns its seconds."""
+  """Makes the grid DIR/whole undisturbed. Returns its seconds."""
   began = time.time()
   with open(workdir / 'whole.log', 'w') as log:
     if start(workdir / 'whole', more, log, GRID).wait():
@@ -191,9 +191,10 @@ def share(workdir: Path, more: list[str]) -> bool:
   code = second.wait()
   told = [line for n in (1, 2) for line in (workdir / f'shared{n}.log').read_text().splitlines() if ': done' in line]
   taken = [line for line in told if line.startswith(f'{last}:')]
-  print(f'{last} was done by {"the other" if len(taken) == 1 else f"{len(taken)} processes"}; each cell once: '
-        f'{len(told) == len({line.partition(":")[0] for line in told})}')  # fmt: skip
-  return compared(workdir, 'shared') and code == 0 and len(taken) == 1
+  once = len(told) == len({line.partition(':')[0] for line in told})
+  by = 'the other' if len(taken) == 1 else f'{len(taken)} processes'
+  print(f'{last} was done by {by}; each cell once: {once}')
+  return compared(workdir, 'shared') and code == 0 and len(taken) == 1 and once
 
 
 def main() -> None:
@@ -202,10 +203,10 @@ def main() -> None:
   parser.add_argument('--workdir', type=Path, required=True)
   parser.add_argument('--kills', type=int, default=20)
   parser.add_argument('--seed', type=int, default=0)
-  argv, _, more = ' '.join(sys.argv[1:]).partition(' -- ')
-  args = parser.parse_args(argv.split())
+  at = sys.argv.index('--') if '--' in sys.argv else len(sys.argv)
+  args, more = parser.parse_args(sys.argv[1:at]), sys.argv[at + 1 :]
   args.workdir.mkdir(parents=True, exist_ok=True)
-  given = (args.workdir, more.split())
+  given = (args.workdir, more)
   chance = (args.kills, args.seed) if args.what in ('kill', 'grid') else ()
   fine = {'kill': kill, 'flip': flip, 'grid': grid, 'share': share}[args.what](*given, *chance)
   sys.exit(0 if fine else 1)

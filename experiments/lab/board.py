@@ -46,7 +46,7 @@ class Board:
     self._due = time.monotonic() + LINE_SECONDS
     if self.live:
       self._draw()
-    elif state in ('runs', 'failed') or (state == 'done' and came != 'waits'):
+    elif state in ('runs', 'failed') or (state == 'done' and came == 'runs'):
       done = sum(state == 'done' for state in self.state.values())
       said = {'runs': 'begins', 'done': f'done, {done} of {len(self.cells)}', 'failed': 'failed'}[state]
       print(f'{cell.name}: {said}{": " + note if note else ""}{self._left()}', file=sys.stderr, flush=True)

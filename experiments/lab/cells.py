@@ -14,7 +14,6 @@ import hashlib
 import json
 import shutil
 import time
-import traceback
 import types
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +22,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 from flax import linen as nn
 
 from experiments import training
@@ -38,7 +38,7 @@ from mmjax.fusion.layers import MAPS
 from mmjax.logging import device_line
 from mmjax.workdir import FREE, close_workdir, flatten, open_workdir, replacing, write_atomic
 
-DONE, ANSWERS, FAILED = 'cell.json', 'answers.npz', 'failed.txt'
+DONE, ANSWERS = 'cell.json', 'answers.npz'
 NOT_OF_A_CELL = ('fusions', 'reference', 'seeds', 'seed')  # keys of the grid's config
 TESTED = 'answers'  # of the whole test, in answers.npz; with a name of BROKEN behind it, of the broken ones
 SHOWN = 1  # the question of the first test image whose attention is kept: 'left', which a look at one region answers
@@ -66,8 +66,9 @@ def config_of(c: Any, cell: Cell) -> dict[str, Any]:
   return own | {'fusion': cell.sized.fusion.line, 'mlp': cell.sized.mlp, 'seed': cell.seed}
 
 
-def run(c: Any, task: task_of.Task, cell: Cell, told: Callable[[int, float], None]) -> None:
-  """Trains and tests a cell, from where its folder says. told: (steps done, seconds a step).
+def run(c: Any, task: task_of.Task, cell: Cell, begins: Callable[[], None], told: Callable[[int, float], None]) -> None:
+  """Trains and tests a cell, from where its folder says. begins: called when it is ours; told: (steps done, seconds a
+  step).
 
   c: the grid's config. Raises InUse where another process is at it, and what training raises.
   """
@@ -76,7 +77,7 @@ def run(c: Any, task: task_of.Task, cell: Cell, told: Callable[[int, float], Non
   try:
     if cell.done:  # by another process, meanwhile
       return
-    (workdir / FAILED).unlink(missing_ok=True)
+    begins()
     own = types.SimpleNamespace(**{key: c[key] for key in c if key not in NOT_OF_A_CELL}, seed=cell.seed)
     model = model_of(c, task, cell.sized.fusion, cell.sized.mlp)
     fit = training.Fit(
@@ -125,6 +126,7 @@ def _finish(c: Any, task: task_of.Task, cell: Cell, model: nn.Module, fit: Any, 
     np.savez_compressed(out, allow_pickle=False, **arrays)
   rows = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
   speed = [row['examples_per_s'] for row in rows if row['split'] == 'train'][1:]
+  due = lambda step: step % c.eval.every == 0 or step == c.optim.steps  # not those of a run that was asked to end
   steps_a_second = np.median(speed) / (c.data.images * task.questions) if speed else float('nan')
   write_atomic(
     workdir / DONE,
@@ -135,12 +137,15 @@ def _finish(c: Any, task: task_of.Task, cell: Cell, model: nn.Module, fit: Any, 
         'seed': cell.seed,
         'mlp': cell.sized.mlp,
         'parameters': cell.sized.parameters,
+        'moved': moved(fit.state),
         'flops': cell.sized.flops,
         'steps': c.optim.steps,
         'step_ms': round(1000 / steps_a_second, 3) if speed else None,
         'seconds': round(took, 1),
         'device': device_line(),
-        'validation': [[row['step'], row['accuracy']] for row in rows if row['split'] == 'validation'],
+        'validation': [
+          [row['step'], row['accuracy']] for row in rows if row['split'] == 'validation' and due(row['step'])
+        ],
         'parameters_sha256': sha256(fit.state.params),
         'answers_sha256': hashlib.sha256((workdir / ANSWERS).read_bytes()).hexdigest(),
       },
@@ -148,13 +153,13 @@ def _finish(c: Any, task: task_of.Task, cell: Cell, model: nn.Module, fit: Any, 
     )
     + '\n',
   )
-  for left in ('checkpoints', 'bad'):
-    shutil.rmtree(workdir / left, ignore_errors=True)
+  shutil.rmtree(workdir / 'checkpoints', ignore_errors=True)
 
 
-def failed(cell: Cell, error: Exception) -> None:
-  """Leaves why a cell failed in its folder."""
-  write_atomic(cell.folder / FAILED, ''.join(traceback.format_exception(error)))
+def moved(state: Any) -> int | None:
+  """How many parameters ever had a gradient, by Adam's second moments: no answer reads the others. None without."""
+  seen = optax.tree.get(state.opt_state, 'nu', default=None)
+  return None if seen is None else sum(x.size for x in jax.tree.leaves(seen) if np.asarray(x).any())
 
 
 def batches(task: task_of.Task, test: Examples, images: int, broken: str = '') -> Iterator[dict[str, np.ndarray]]:
@@ -181,7 +186,7 @@ def _best(model: Any, variables: Mapping, batch: Mapping) -> jax.Array:
 
 
 def attention(task: task_of.Task, model: nn.Module, variables: Mapping, split: str) -> dict[str, np.ndarray]:
-  """What words read of regions in one question: 'attention' float16 [L,R], mean of layers and heads, with the 'boxes'
+  """What words read of regions in one question: 'attention' float16 [words,R], mean of layers and heads, with 'boxes'
   [R,4] that were read; nothing where no word reads a region."""
   encoder = getattr(model, 'encoder', None)
   batch = {name: value[None] for name, value in task.encode(task.splits[split][0]).items()}
@@ -194,7 +199,8 @@ def attention(task: task_of.Task, model: nn.Module, variables: Mapping, split: s
   layers = maps.read(inside, encoder.schedule, lengths, 't', 'v') if inside else {}
   if not layers:
     return {}
-  mean = np.mean([layer[0].mean(0) for layer in layers.values()], 0)
+  words = batch['question'][0, 0] > 0
+  mean = np.mean([layer[0].mean(0)[words] for layer in layers.values()], 0)
   return {'attention': mean.astype(np.float16), 'boxes': np.asarray(out['boxes'][0], np.float32)}
 
 

@@ -31,6 +31,7 @@ from mmjax.models.volta import EMBEDDINGS, VOLTA
 
 BASELINES = {'relation_network': RelationNetwork, 'cnn_mlp': ConvMlp, 'bag_of_words': BagOfWords}
 BUDGETS = {'parameters': 'parameters', 'flops': 'FLOPs of a step', 'none': ''}
+LAST_SEED = 2**32 - 2
 WITHIN = 0.02  # of the target
 NARROW, WIDE = 32, 64  # the two widths that are looked at
 
@@ -90,6 +91,9 @@ def fusions(c: Any) -> tuple[Fusion, ...]:
   found = tuple(map(read, c.fusions))
   if not found:
     raise UserError("--config.fusions: found none, expected one or more 'NAME: LINE'")
+  nameless = next((fusion.name for fusion in found if not fusion.folder), None)
+  if nameless is not None:
+    raise UserError(f'--config.fusions: found name {nameless!r}, expected a letter from a to z or a digit in it')
   for key, what in (('name', 'name'), ('folder', 'folder')):
     names = [getattr(fusion, key) for fusion in found]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -101,8 +105,12 @@ def fusions(c: Any) -> tuple[Fusion, ...]:
     raise UserError(
       f'--config.reference: found {c.reference!r}, expected a name of config.fusions{nearest(c.reference, names)}'
     )
-  if not c.seeds or len(set(c.seeds)) < len(c.seeds) or min(c.seeds) < 0:
+  if not c.seeds or len(set(c.seeds)) < len(c.seeds) or min(c.seeds) < 0 or max(c.seeds) > LAST_SEED:
     raise UserError(f'--config.seeds: found {tuple(c.seeds)}, expected one or more from 0 on, each once')
+  if any(f.line.startswith('volta ') for f in found) and (c.model.geometry or c.model.norm != 'post'):
+    raise UserError(
+      "--config.model: found geometry or norm 'pre', which VOLTA's models have not; expected False and 'post'"
+    )
   if c.budget.of not in BUDGETS:
     raise UserError(
       f'--config.budget.of: found {c.budget.of!r}, expected one of {tuple(BUDGETS)}{nearest(c.budget.of, BUDGETS)}'
@@ -116,13 +124,14 @@ def fusions(c: Any) -> tuple[Fusion, ...]:
   return found
 
 
-def model_of(c: Any, task: task_of.Task, fusion: Fusion, mlp: int) -> nn.Module:
+def model_of(c: Any, task: task_of.Task, fusion: Fusion, mlp: int, scan: bool | None = None) -> nn.Module:
   """The model of a fusion: called as model(batch, train=), gives 'answers'."""
   given = {'num_answers': len(task.answers), 'vocab': task.tokenizer.get_vocab_size()}
   if fusion.line in BASELINES:
     return BASELINES[fusion.line](**given)
   eyes = task_of.pixels(c.pixels.kind, c.pixels.channels, c.pixels.patch, c.pixels.regions, c.data)
   own = c.model.to_dict() | given | {'positions': task.length, 'mlp': mlp}
+  own['scan'] = c.model.scan if scan is None else scan
   if not fusion.line.startswith('volta '):
     return Answering(Fused(fusion.line, **own), eyes, c.place)
   embedding, schedule = _volta(fusion.line)
@@ -145,7 +154,10 @@ def transform(c: Any):
 
 def measure(c: Any, task: task_of.Task, fusion: Fusion, mlp: int, flops: bool) -> tuple[int, float]:
   """(parameters, FLOPs of a training step by XLA's cost analysis, or nan where they are not asked for)."""
-  model, batch = model_of(c, task, fusion, mlp), example_batch(task, c.data.images)
+  model, batch = (
+    model_of(c, task, fusion, mlp, scan=False),
+    example_batch(task, c.data.images),
+  )  # a scan is counted once
   variables = jax.eval_shape(lambda: model.init({'params': jax.random.key(0)}, _zeros(batch), train=False))
   parameters = sum(leaf.size for leaf in jax.tree.leaves(variables['params']))
   if not flops:

@@ -122,7 +122,7 @@ def against_costs(result: Result) -> list[dict]:
 
 def gallery(result: Result) -> dict:
   """The regions of one picture by how much the words of one question read them, a fusion a tile."""
-  example = result.task.splits[result.task.tests[-1]][0]
+  example = result.task.splits[result.split][0]
   image, question = example['image'], example['question'][SHOWN].decode()
   answer = result.task.answers[example['answer'][SHOWN]]
   items = [{'image': enlarged(image), 'text': 'the picture'}]

@@ -30,7 +30,8 @@ class Result:
   """Done cells, read. Everything is by fusion, in the order of the grid.
 
   right {fusion: uint8 [S,M,K]} of `cells_of.answered`, broken {(fusion, how): the same}; kinds int [M,K] are question
-  types; whole: the fusions all of whose seeds are done, which alone are compared; missing {fusion: seeds that are not}.
+  types of the test `split`; whole: the fusions all of whose seeds are done, which alone are compared; missing {fusion:
+  seeds that are not}.
   """
 
   task: task_of.Task
@@ -40,6 +41,7 @@ class Result:
   broken: Mapping[tuple[str, str], np.ndarray]
   attention: Mapping[str, dict[str, np.ndarray]]
   kinds: np.ndarray
+  split: str
   missing: Mapping[str, Sequence[int]]
 
   @property
@@ -91,7 +93,7 @@ def load(c: Any, task: task_of.Task, grid: Sequence[Cell]) -> Result:
   if not cells:
     raise UserError('no cell is done yet, expected one or more')
   kinds = np.stack([task.encode(example)['question_type'] for example in task.splits[c.test.split]])
-  return Result(task, c.reference, cells, right, broken, attention, kinds, missing)
+  return Result(task, c.reference, cells, right, broken, attention, kinds, c.test.split, missing)
 
 
 def percent(value: float, interval: Sequence[float] = (), signed: bool = False) -> str:
@@ -119,7 +121,10 @@ def main_table(result: Result) -> dict:
     mine = found[WHOLE].get(name, {})
     if 'difference' in mine:
       row |= {'difference': percent(mine['difference'], mine['difference_interval'], True), 'p': p_value(mine['p'])}
-      row |= {'verdict': SHORT.get(mine['verdict'], mine['verdict']), 'least that shows': percent(mine['detectable'])}
+      row |= {
+        'verdict': SHORT.get(mine['verdict'], mine['verdict']),
+        'least that shows': 'none' if mine['detectable'] is None else percent(mine['detectable']),
+      }
     row |= costs(cells) | ({'ours': True} if name == result.reference else {})
     rows.append(row)
   rows += [
@@ -128,10 +133,10 @@ def main_table(result: Result) -> dict:
       **{g: f'{100 * floor["scores"][g]:.1f}' for g in (WHOLE, *groups) if g in floor['scores']},
     }
     for floor in floors(result.task)
-    if floor['test'] == result.task.tests[-1]
+    if floor['test'] == result.split
   ]
   return {
-    'title': 'Fusions under one budget: accuracy in percent',
+    'title': 'Fusions beside one another: accuracy in percent',
     'columns': [
       'fusion',
       WHOLE,
@@ -141,6 +146,7 @@ def main_table(result: Result) -> dict:
       'verdict',
       'least that shows',
       'parameters',
+      'of them read',
       'GFLOPs',
       'ms a step',
       'seeds',
@@ -155,6 +161,7 @@ def costs(cells: Sequence[Mapping]) -> dict[str, str]:
   speed = [cell['step_ms'] for cell in cells if cell['step_ms']]
   return {
     'parameters': f'{cells[0]["parameters"]:,}',
+    'of them read': f'{moved:,}' if (moved := cells[0]['moved']) else '–',
     'GFLOPs': f'{cells[0]["flops"] / 1e9:.3g}',
     'ms a step': f'{np.median(speed):.0f}' if speed else '–',
   }
@@ -164,19 +171,22 @@ def notes(result: Result) -> list[str]:
   seeds = max(map(len, result.cells.values()))
   devices = sorted({cell['device'] for cells in result.cells.values() for cell in cells})
   said = [
-    'In brackets: 95 % intervals of a bootstrap over seeds, then over images. difference: overall, from '
-    f'“{result.reference}”, paired by seed and image; p: exact sign-flip test over the seeds, with Holm’s correction '
-    'for all comparisons.',
+    'In brackets: 95 % intervals of a bootstrap over seeds, then over images, widened as so few seeds ask for. '
+    f'Difference: overall, from “{result.reference}”, paired by seed and image; p: exact sign-flip test over the '
+    'seeds, with Holm’s correction for all that are compared.',
     '“Better” or “worse” stands only where the interval leaves out zero and p is at most 0.05. Least that shows: the '
     'difference, in points, that so many seeds find four times in five at the strictest level of the correction.',
-    'The majority answer of each question is what the question alone can reach at best.',
+    'The majority answer of each question is what the question alone can reach at best. Of them read: parameters that '
+    'had a gradient; the last layer of a stream that no answer is made of has none.',
     'GFLOPs: of a training step, by XLA’s cost analysis before its optimisations; ms: the median of the cells, on the '
     f'machine that trained them ({"; ".join(devices)}).',
   ]
-  if seeds < 6:
-    said.append(
-      f'With {seeds} seeds the smallest p of this test is {2 / 2**seeds:.3g}: the table describes, it shows nothing.'
+  others = len(result.whole) - 1
+  if not comparison.can_show(seeds, others):
+    smallest = (
+      f'With {seeds} seeds and {others} comparisons the smallest p there can be is {min(1, others * 2 / 2**seeds):.2g}'
     )
+    said.append(f'{smallest}: the table describes, it shows nothing.')
   unfinished = [f'{name} ({len(left)})' for name, left in result.missing.items() if left]
   return said + ([f'Cells that are not done: {", ".join(unfinished)}.'] if unfinished else [])
 
@@ -232,7 +242,7 @@ def cell_rows(result: Result) -> list[dict]:
     for s, cell in enumerate(cells):
       row = {
         key: cell[key]
-        for key in ('fusion', 'seed', 'line', 'mlp', 'parameters', 'flops', 'steps', 'step_ms', 'seconds')
+        for key in ('fusion', 'seed', 'line', 'mlp', 'parameters', 'moved', 'flops', 'steps', 'step_ms', 'seconds')
       }
       row |= {
         column: round(float(result.share(result.right[name][s : s + 1], column)[0]), 6) for column in result.columns
@@ -261,18 +271,25 @@ def write(result: Result, workdir: Path, config: Mapping, command: str) -> None:
 def markdown(table: Mapping) -> str:
   columns = table['columns']
   lines = [f'**{table["title"]}**', '', f'| {" | ".join(columns)} |', '|' + '---|' * len(columns)]
-  lines += [f'| {" | ".join(str(row.get(column, "–")) for column in columns)} |' for row in table['rows']]
+  cell = lambda value: str(value).replace('|', '\\|')
+  lines += [f'| {" | ".join(cell(row.get(column, "–")) for column in columns)} |' for row in table['rows']]
   return '\n'.join([*lines, '', *(f'- {note}' for note in table['notes']), ''])
 
 
 def latex(table: Mapping) -> str:
   """The table for a paper that uses booktabs, without what is not about results."""
-  columns = [column for column in table['columns'] if column not in ('seeds', 'least that shows')]
+  columns = [column for column in table['columns'] if column not in ('seeds', 'least that shows', 'of them read')]
   signs = {
     '%': r'\%',
     '&': r'\&',
     '_': r'\_',
     '#': r'\#',
+    '$': r'\$',
+    '{': r'\{',
+    '}': r'\}',
+    '~': r'\textasciitilde{}',
+    '^': r'\textasciicircum{}',
+    '\\': r'\textbackslash{}',
     '<': '$<$',
     '−': '$-$',
     '–': '--',

@@ -17,13 +17,14 @@ compares merged attention with co-attention. A fusion is one line:
     concat    both side by side
     product   their product, element by element (as ViLBERT's, arXiv:1908.02265, section 3.2)
     gated     a mixture, by a gate that reads both (GMU, Arevalo et al. 2017, arXiv:1702.01992, section 3.1)
-    lowrank   a bilinear form of low rank (MLB, Kim et al. 2017, arXiv:1610.04325, eq. 8)
+    lowrank   a bilinear form of low rank (MLB, Kim et al. 2017, arXiv:1610.04325)
     decisions the mean of what either would answer alone
 
 B questions, N images (B a multiple of N), L words, R regions, F features, D width, V vocabulary, A answers.
 
-Differs from the papers: sizes are equal for all; the pooler is BERT's (tanh) for all; geometry=True adds a bias from
-where regions lie wherever regions read regions.
+Differs from the papers: sizes are equal for all; the pooler is BERT's (tanh) for all, also before GMU's gate; decisions
+are averaged as probabilities, where MBT averages logits; geometry=True adds a bias from where regions lie wherever
+regions read regions.
 """
 
 from dataclasses import dataclass, replace

@@ -98,7 +98,6 @@ class ConvMlp(nn.Module):
     cells = rearrange(Cells(name='cells')(batch['image'], train=train), 'N y x F -> N (y x F)')
     cells = jnp.broadcast_to(cells[:, None], (*words.shape[:2], cells.shape[-1]))
     x = rearrange(jnp.concatenate([cells, words], -1), 'N K F -> (N K) F')
-    x = nn.relu(nn.Dense(self.width, name='both')(x))
     return {'answers': Head(self.num_answers, self.width, self.dropout, name='f')(x, train=train)}
 
 

@@ -100,7 +100,11 @@ def costs(points: Mapping[str, tuple[float, float, float, float]], reference: st
     _percent(axes.yaxis)
 
   best = max(points, key=lambda name: points[name][1])
-  return {'title': title, 'svg': drawn(title, (LARGE[0], 4.2), draw), 'note': f'Highest mean: {best}'}
+  return {
+    'title': title,
+    'svg': drawn(title, (LARGE[0], 4.2), draw),
+    'note': f'Highest mean: {best}; the table says which differences are shown',
+  }
 
 
 def _name(axes: Axes, places: Mapping[str, tuple[float, float]]) -> None:

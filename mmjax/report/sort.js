@@ -2,7 +2,7 @@
 
 // A click on the head of a column sorts by it, another the other way round; a third brings back the first order.
 (() => {
-  const number = text => parseFloat(text.replace(/[,−–]/g, found => ({',': '', '−': '-', '–': ''})[found]));
+  const number = text => parseFloat(text.replace(/[<,−–]/g, found => ({'−': '-'})[found] ?? ''));
 
   for (const table of document.querySelectorAll('.sortable')) {
     const body = table.tBodies[0];
