@@ -32,8 +32,8 @@ def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
   found = rows(model, features)
   known = {name for row in found for name in row.theirs}
   example = ({s: jnp.zeros((1, 2, features[s])) for s in LETTERS},)
-  return Plan(config, model, [*found, *unused(*(name for name in shapes if name not in known and _kept(name)))], example,
-              outputs)  # fmt: skip
+  kept = unused(*(name for name in shapes if name not in known and _kept(name)))
+  return Plan(config, model, [*found, *kept], example, outputs)
 
 
 def _kept(name: str) -> bool:
