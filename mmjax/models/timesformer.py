@@ -16,6 +16,7 @@ from einops import rearrange, repeat
 from flax import linen as nn
 
 from mmjax.encoders.image import PatchEmbed
+from mmjax.errors import UserError
 from mmjax.fusion.layers import ENTRY, STATES, watched
 from mmjax.fusion.owner import Owner
 from mmjax.layers.attention import attend
@@ -75,7 +76,8 @@ class TimeSformer(nn.Module):
   """video [B,T,h,w,3] float, (x - 0.45) / 0.225 for the published weights.
 
   Returns 'f' [B,1+P*T,D], the learnt token and then patch by patch its T frames, and, where num_answers is not 0,
-  'answers' [B,A]: logits read off the token. Raises UserError for frames that patches do not tile.
+  'answers' [B,A]: logits read off the token. Raises UserError for another number of frames, and for frames that patches
+  do not tile.
   """
 
   num_answers: int = 0
@@ -96,6 +98,8 @@ class TimeSformer(nn.Module):
   @nn.compact
   def __call__(self, video: jax.Array, *, train: bool) -> dict[str, jax.Array]:
     count, grid = len(video), self.image // self.patch
+    if video.shape[1] != self.frames:
+      raise UserError(f'video of {video.shape[1]} frames: expected {self.frames}')
     x = made_of(PatchEmbed, self, 'patches', grid=(grid, grid))(rearrange(video, 'B T h w C -> (B T) h w C'))
     x = rearrange(x, '(B T) P D -> B T P D', B=count)
     init = nn.initializers.normal(self.init_std)
