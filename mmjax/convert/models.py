@@ -11,6 +11,7 @@ from flax.core import FrozenDict
 
 from mmjax.encoders.efficientnet import SIDE, EfficientNetLite
 from mmjax.errors import UserError, nearest
+from mmjax.models.ast import AST
 from mmjax.models.bert import BERT
 from mmjax.models.blip import BLIP, Text
 from mmjax.models.blip_nlvr import BLIPNLVR
@@ -21,17 +22,24 @@ from mmjax.models.gpt import GPT
 from mmjax.models.imagegpt import ImageGPT
 from mmjax.models.lit import PictureTower, SentenceTower
 from mmjax.models.lxmert import LXMERT
+from mmjax.models.mult import STREAMS, MulT
+from mmjax.models.patchtst import PatchTST
+from mmjax.models.timesformer import TimeSformer
 from mmjax.models.uniter import UNITER
+from mmjax.models.videomae import VideoMAE
 from mmjax.models.vilbert import ViLBERT
 from mmjax.models.vilt import ViLT
 from mmjax.models.visualbert import VisualBERT
 from mmjax.models.vit import ViT
+from mmjax.models.vivit import ViViT
 from mmjax.models.volta import VOLTA
 
 OF_TEXT = (BERT, GPT, Text, TextTower, SentenceTower)
 OF_IMAGES = (ViT, ImageTower, ImageGPT, DVAE, ReleasedDVAE, Encoder, Decoder, EfficientNetLite, PictureTower)
 OF_BOTH = (LXMERT, VisualBERT, ViLBERT, UNITER, VOLTA, ViLT, CLIP, BLIP, BLIPNLVR, DALLE)
-MODELS = {kind.__name__: kind for kind in (*OF_TEXT, *OF_IMAGES, *OF_BOTH)}
+OF_SOUND_AND_VIDEO = (AST, VideoMAE, ViViT, TimeSformer)
+OF_SEQUENCES = (MulT, PatchTST)
+MODELS = {kind.__name__: kind for kind in (*OF_TEXT, *OF_IMAGES, *OF_BOTH, *OF_SOUND_AND_VIDEO, *OF_SEQUENCES)}
 INTO = (  # kernels that read a region's feature or an image's channels, of which a model has one
   'params/regions/feature/kernel',
   'params/embed/region/kernel',
@@ -40,6 +48,7 @@ INTO = (  # kernels that read a region's feature or an image's channels, of whic
   'params/patches/project/kernel',
   'params/image/patches/stem_conv0/kernel',
   'params/image/patches/project/kernel',
+  'params/tubelets/kernel',
   'params/input/kernel',
   'params/encoder/input/kernel',
   'params/down_0/kernel',
@@ -62,6 +71,12 @@ def example(model: nn.Module, features: int = 0, box: int = 4) -> tuple:
       return (text,)
     case ViT() | ImageTower() | PictureTower():
       return (image(model),)
+    case AST():
+      return (jnp.zeros((1, model.frames, model.bins)),)
+    case PatchTST():
+      return (jnp.zeros((1, model.context, model.channels)),)
+    case VideoMAE() | ViViT() | TimeSformer():
+      return (jnp.zeros((1, model.frames, model.image, model.image, features)),)
     case EfficientNetLite():
       return (jnp.zeros((1, SIDE, SIDE, features)),)
     case ViLT():
@@ -130,6 +145,9 @@ def shapes_of(model: nn.Module, found: Mapping[str, tuple[int, ...]], where: str
     size -= 8 * model.coordinates  # the box's sines and cosines stand beside the feature
   box = found.get('params/regions/box/kernel', (4, 0))[0]
   try:
+    if isinstance(model, MulT):  # each stream has a number of features of its own
+      sizes = {s: found.get(f'params/project_{s}/kernel', (model.width,))[0] for s in STREAMS}
+      return variables_of(model, ({s: jnp.zeros((1, 2, size)) for s, size in sizes.items()},))
     return variables_of(model, example(model, max(size, 1), box))
   except (TypeError, ValueError) as error:  # sizes that do not fit one another
     raise UserError(f'{where}: {type(model).__name__} cannot be made: {error}') from error

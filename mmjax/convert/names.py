@@ -24,10 +24,14 @@ LAYOUTS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarra
   'same': (lambda a: a, lambda a: a),
   'dense': (lambda a: a.T, lambda a: a.T),  # [out, in] <-> [in, out]
   'conv': (lambda a: a.transpose(2, 3, 1, 0), lambda a: a.transpose(3, 2, 0, 1)),  # [out, in, y, x] <-> [y, x, in, out]
+  'conv1': (lambda a: a[..., 0].T, lambda a: a.T[..., None]),  # of kernel 1: [out, in, 1] <-> [in, out]
+  # the same in time too: [out, in, t, y, x] <-> [t, y, x, in, out]
+  'conv3': (lambda a: a.transpose(2, 3, 4, 1, 0), lambda a: a.transpose(4, 3, 0, 1, 2)),
   # of a transposed convolution, whose kernel is turned round: [in, out, y, x] <-> [y, x, in, out]
   'deconv': (lambda a: a[..., ::-1, ::-1].transpose(2, 3, 0, 1), lambda a: a.transpose(2, 3, 0, 1)[..., ::-1, ::-1]),
   'batched': (lambda a: a[0], lambda a: a[None]),  # [1, N, D] <-> [N, D]
   'token': (lambda a: a[0, 0], lambda a: a[None, None]),  # [1, 1, D] <-> [D]
+  'token4': (lambda a: a[0, 0, 0], lambda a: a[None, None, None]),  # [1, 1, 1, D] <-> [D]
   'down': (lambda a: a[0, :, 0], lambda a: a[None, :, None]),  # [1, N, 1, D] <-> [N, D]
   'across': (lambda a: a[0, 0], lambda a: a[None, None]),  # [1, 1, N, D] <-> [N, D]
   'row': (lambda a: a[0], lambda a: a[None]),  # [1, D] <-> [D]

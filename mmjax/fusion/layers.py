@@ -59,6 +59,7 @@ class FusionLayer(nn.Module):
   masking: str = 'replace'
   init_std: float = 0.02
   norms: str = 'layer'
+  key_bias: bool = True
 
   @nn.compact
   def __call__(
@@ -136,6 +137,7 @@ class FusionLayer(nn.Module):
       self.mlp_dropout,
       self.init_std,
       self.norms,
+      self.key_bias,
       name=f'{name}_{called}',
     )
     if not sub.tied:
@@ -203,6 +205,7 @@ class FusionStack(nn.Module):
   memory {'t': (rows, at)}: keys and values are kept in the collection CACHE, those of this call from row `at` on, and
   masks are over all rows (0: as many as the first call gives). A stream that is read and gives nothing new has no rows:
   an encoded image is given and kept once.
+  key_bias: whether keys have a bias, to which a softmax is blind.
   without: streams of the schedule that are not there this time (`schedule.skipping`); initialise with all of them.
   Raises UserError for a schedule that cannot be run with these streams, widths and heads.
   """
@@ -220,6 +223,7 @@ class FusionStack(nn.Module):
   masking: str = 'replace'
   init_std: float = 0.02
   norms: str = 'layer'
+  key_bias: bool = True
   scan: bool = True
   remat: bool = False
 
@@ -265,6 +269,7 @@ class FusionStack(nn.Module):
         self.masking,
         self.init_std,
         self.norms,
+        self.key_bias,
       )
       step = lambda module, x, rest=rest: module(x, *rest, memory, train=train)
       step = nn.remat(step, prevent_cse=not self.scan) if self.remat else step

@@ -45,10 +45,12 @@ class Owner(nn.Module):
   mlp_dropout: float
   init_std: float
   norms: str = 'layer'
+  key_bias: bool = True
 
   def setup(self):
     dense = partial(nn.Dense, kernel_init=nn.initializers.normal(self.init_std))
-    self.query, self.key, self.value = (dense(self.heads * self.head_size) for _ in range(3))
+    size = self.heads * self.head_size
+    self.query, self.key, self.value = dense(size), dense(size, use_bias=self.key_bias), dense(size)
     self.out = dense(self.width)
     self.norm, self.ffn_norm = (norm_of(self.norms)(epsilon=self.eps) for _ in range(2))
     self.ffn = Mlp(self.mlp, self.width, self.activation, self.mlp_dropout, self.init_std)

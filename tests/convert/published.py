@@ -73,6 +73,9 @@ CONFIGS = {
   'blip-vqa-base': {'architectures': ['BlipForQuestionAnswering']} | BLIP,
   'salesforce_blip_caption_base': {},
   'salesforce_blip_itm_base': {},
+  'ast-finetuned-audioset-10-10-0.4593': BERT | {'architectures': ['ASTForAudioClassification']},
+  'videomae-base': BERT | {'architectures': ['VideoMAEForPreTraining']},
+  'mult_mosei_default_d30': {'orig_d_l': 300, 'orig_d_a': 74, 'orig_d_v': 35},
   'openai_dalle_encoder': {},
   'openai_dalle_decoder': {},
 }  # fmt: skip

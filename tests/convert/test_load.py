@@ -24,7 +24,8 @@ ROUND = ['bert_pretraining', 'vit_classifier', 'lxmert_pretraining', 'lxmert_air
          'visualbert_orig_pretraining', 'vilbert_pretraining', 'uniter_pretraining', 'volta_lxmert', 'volta_uniter',
          'volta_vlbert', 'clip_model', 'openai_clip_vit', 'openai_clip_resnet', 'blip_vqa', 'blip_orig_caption',
          'dalle_dvae', 'flava_codebook_dalle_encoder', 'dallepytorch_plain', 'dallepytorch_rotary',
-         'imagegpt_causal']  # fmt: skip
+         'imagegpt_causal', 'ast_classifier', 'videomae_pretraining', 'vivit_model', 'timesformer_model',
+         'patchtst_model', 'mult_masked', 'mult_identity_proj']  # fmt: skip
 
 
 def arrays(folder):

@@ -41,6 +41,9 @@ def plan_of(name):
   ('salesforce_blip_itm_base', 473, 223_744_258),
   ('openai_dalle_encoder', 74, 53_786_240),
   ('openai_dalle_decoder', 76, 43_829_766),
+  ('ast-finetuned-audioset-10-10-0.4593', 203, 86_594_063),
+  ('videomae-base', 248, 94_209_408),
+  ('mult_mosei_default_d30', 585, 1_073_731),
 ])  # fmt: skip
 def test_every_published_tensor_has_its_parameter(name, number, count):
   tensors = published.tensors(name)
@@ -145,7 +148,7 @@ def test_tensors_of_one_shape_are_told_apart_by_name(name, ours, theirs):
 @pytest.mark.parametrize('name', published.LISTS)
 def test_layers_are_stacked_in_their_order(name):
   for row in plan_of(name).rows:
-    if row.stacked:
+    if row.stacked and any('.0.' in tensor for tensor in row.theirs):  # not AST's two tokens, which have names
       numbers = [[int(part) for part in tensor.split('.') if part.isdigit()] for tensor in row.theirs]
       assert numbers == sorted(numbers)
       assert len({tuple(n) for n in numbers}) == len(numbers)

@@ -15,7 +15,9 @@ from tests.convert.cases import CASES, FOLDER, compared
 # one case a family stays in the default run, the smallest that has a loss and gradients
 DEFAULT = {'bert_pretraining_eps', 'vit_classifier_eps', 'lxmert_qa', 'visualbert_vqa', 'vilbert_pretraining_eps',
            'uniter_vqa', 'volta_vlbert', 'clip_model_eps', 'openai_clip_resnet', 'blip_orig_itm', 'imagegpt_causal',
-           'flava_codebook_dalle_encoder', 'dallepytorch_plain'}  # fmt: skip
+           'flava_codebook_dalle_encoder', 'dallepytorch_plain',
+           'ast_classifier', 'videomae_pretraining', 'vivit_model',
+           'timesformer_model', 'patchtst_model', 'mult_nomask_lonly'}  # fmt: skip
 
 
 def held(case):
