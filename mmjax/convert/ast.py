@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from mmjax.convert.models import example
 from mmjax.convert.names import Row, dense, layers, norm
-from mmjax.convert.plan import Arrays, Config, Plan, Shapes, activation, captured, cross_entropy, inside, learnt, number
-from mmjax.convert.vit import block
+from mmjax.convert.plan import Arrays, Config, Plan, Shapes, activation, number
+from mmjax.convert.vit import block, of_one_stream, schedule, sizes
 from mmjax.models.ast import AST
 
 CLASSES = ('ASTModel', 'ASTForAudioClassification')
@@ -19,14 +19,10 @@ def plan(config: Config, shapes: Shapes, kind: str) -> Plan:
     bins=number(config, 'num_mel_bins', 128),
     patch=number(config, 'patch_size', 16),
     strides=(number(config, 'frequency_stride', 10), number(config, 'time_stride', 10)),
-    schedule=f'{number(config, "num_hidden_layers")}*[a<a]',
-    width=number(config, 'hidden_size'),
-    heads=number(config, 'num_attention_heads'),
-    mlp=number(config, 'intermediate_size'),
+    schedule=schedule(config, 'a'),
     eps=number(config, 'layer_norm_eps', 1e-12),
     activation=activation(config),
-    dropout=number(config, 'hidden_dropout_prob', 0.0),
-    attention_dropout=number(config, 'attention_probs_dropout_prob', 0.0),
+    **sizes(config),
   )
   return Plan(config, model, rows(model, prefix), example(model), outputs)
 
@@ -46,15 +42,4 @@ def rows(model: AST, prefix: str) -> list[Row]:
 
 
 def outputs(plan: Plan, variables: Mapping, given: Arrays) -> Arrays:
-  spectrogram = given['input_values']
-  out, maps, states = captured(plan, variables, spectrogram)
-  found = inside(maps, states, 'a')
-  if 'answers' in out:
-    found |= {'logits': out['answers']}
-  else:
-    found |= {'last_hidden_state': out['a'], 'pooler_output': out['pooled']}
-
-  def loss(run):
-    return cross_entropy(run(spectrogram)['answers'], given['labels']), {}
-
-  return found | (learnt(plan, variables, loss) if 'labels' in given else {})
+  return of_one_stream(plan, variables, given, given['input_values'], 'a')

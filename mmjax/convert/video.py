@@ -20,7 +20,7 @@ from mmjax.convert.plan import (
   number,
   wanted,
 )
-from mmjax.convert.vit import block
+from mmjax.convert.vit import block, of_one_stream, schedule, sizes
 from mmjax.encoders.video import pixels_to_predict
 from mmjax.models.timesformer import TimeSformer
 from mmjax.models.videomae import MEAN, STD, VideoMAE, split
@@ -29,18 +29,6 @@ from mmjax.models.vivit import ViViT
 VIDEO_MAE = ('VideoMAEModel', 'VideoMAEForPreTraining', 'VideoMAEForVideoClassification')
 VIVIT = ('VivitModel', 'VivitForVideoClassification')
 TIMESFORMER = ('TimesformerModel', 'TimesformerForVideoClassification')
-
-
-def sizes(config: Config, stream: str) -> dict:
-  """What all three are made with."""
-  return {
-    'image': number(config, 'image_size', 224),
-    'width': number(config, 'hidden_size'),
-    'heads': number(config, 'num_attention_heads'),
-    'mlp': number(config, 'intermediate_size'),
-    'dropout': number(config, 'hidden_dropout_prob', 0.0),
-    'attention_dropout': number(config, 'attention_probs_dropout_prob', 0.0),
-  } | ({'schedule': f'{number(config, "num_hidden_layers")}*[{stream}<{stream}]'} if stream else {})
 
 
 def answers(config: Config, shapes: Shapes, kind: str) -> int:
@@ -67,7 +55,9 @@ def plan_videomae(config: Config, shapes: Shapes, kind: str) -> Plan:
     eps=number(config, 'layer_norm_eps', 1e-12),
     activation=activation(config),
     mean=number(config, 'use_mean_pooling', True),
-    **sizes(config, 'f'),
+    image=number(config, 'image_size', 224),
+    schedule=schedule(config, 'f'),
+    **sizes(config),
     **(decoder if paints else {}),
   )
   channels = number(config, 'num_channels', 3)
@@ -113,7 +103,7 @@ def frames_last(given: Arrays):
 def outputs_videomae(plan: Plan, variables: Mapping, given: Arrays) -> Arrays:
   video, model = frames_last(given), plan.model
   if not model.decoder:
-    return classified(plan, variables, given, video)
+    return of_one_stream(plan, variables, given, video, 'f')
   masked = given['bool_masked_pos'] > 0
   shown, hidden = split(masked, wanted(plan, 'logits', 1, masked.shape[1] // 2))
   out, maps, states = captured(plan, variables, video, shown, hidden)
@@ -127,21 +117,6 @@ def outputs_videomae(plan: Plan, variables: Mapping, given: Arrays) -> Arrays:
   return found | learnt(plan, variables, loss)
 
 
-def classified(plan: Plan, variables: Mapping, given: Arrays, video) -> Arrays:
-  """What a model of one stream gives, with or without a classifier."""
-  out, maps, states = captured(plan, variables, video)
-  found = inside(maps, states, 'f')
-  if 'answers' in out:
-    found |= {'logits': out['answers']}
-  else:
-    found |= {'last_hidden_state': out['f']} | ({'pooler_output': out['pooled']} if 'pooled' in out else {})
-
-  def loss(run):
-    return cross_entropy(run(video)['answers'], given['labels']), {}
-
-  return found | (learnt(plan, variables, loss) if 'labels' in given else {})
-
-
 def plan_vivit(config: Config, shapes: Shapes, kind: str) -> Plan:
   bare = kind == 'VivitModel'
   model = ViViT(
@@ -151,7 +126,9 @@ def plan_vivit(config: Config, shapes: Shapes, kind: str) -> Plan:
     eps=number(config, 'layer_norm_eps', 1e-6),
     activation=activation(config, default='gelu_fast'),
     pooler=bare and 'pooler.dense.weight' in shapes,
-    **sizes(config, 'f'),
+    image=number(config, 'image_size', 224),
+    schedule=schedule(config, 'f'),
+    **sizes(config),
   )
   found = [
     Row('token', ('embeddings.cls_token',), 'token'),
@@ -163,7 +140,7 @@ def plan_vivit(config: Config, shapes: Shapes, kind: str) -> Plan:
   ]
   rows = [row.below('', '' if bare else 'vivit') for row in found]
   rows += dense('answer_score', 'classifier') if model.num_answers else []
-  outputs = lambda plan, variables, given: classified(plan, variables, given, frames_last(given))
+  outputs = lambda plan, variables, given: of_one_stream(plan, variables, given, frames_last(given), 'f')
   return Plan(config, model, rows, example(model, number(config, 'num_channels', 3)), outputs)
 
 
@@ -177,7 +154,8 @@ def plan_timesformer(config: Config, shapes: Shapes, kind: str) -> Plan:
     layers=number(config, 'num_hidden_layers'),
     eps=number(config, 'layer_norm_eps', 1e-6),
     activation=activation(config),
-    **sizes(config, ''),
+    image=number(config, 'image_size', 224),
+    **sizes(config),
   )
   found = [
     Row('patches/token', ('embeddings.cls_token',), 'token'),

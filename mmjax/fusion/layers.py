@@ -5,6 +5,7 @@ B batch, N repeats of a group, Q queries, K keys, D width, H heads, C head size.
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,7 @@ STATES = (
   'states'  # collection of the streams after each layer, and of what each sub-layer's attention and feed-forward made
 )
 ENTRY = 'entry'  # ... and, under this name, before the first
+STACKED = ('params', MAPS, STATES, CACHE, TOUCH)  # collections that have an axis for the repeats of a scanned layer
 
 
 def watched(module: nn.Module, name: str, value: jax.Array) -> jax.Array:
@@ -35,6 +37,23 @@ def watched(module: nn.Module, name: str, value: jax.Array) -> jax.Array:
   value = module.perturb(name, value, TOUCH)
   module.sow(MAPS, name, value, reduce_fn=lambda _, new: new)
   return value
+
+
+def keep(module: nn.Module, collection: str, name: str, value: Any) -> None:
+  """Captures a value where the caller asked for its collection."""
+  if not module.is_initializing():
+    module.sow(collection, name, value, reduce_fn=lambda _, new: new)
+
+
+def read_itself(
+  module: nn.Module, name: str, owner: Owner, x: jax.Array, drop: Callable[[jax.Array], jax.Array]
+) -> jax.Array:
+  """What x [B,K,D] reads of itself by an owner's weights, its map watched under `name`; no norm, nothing added."""
+  keys, values = owner.keys_values(x)
+  mixed, _ = attend(
+    owner.split(owner.query(x)), keys, values, dropout=lambda weights: drop(watched(module, name, weights))
+  )
+  return owner.out(rearrange(mixed, 'B Q H C -> B Q (H C)'))
 
 
 class FusionLayer(nn.Module):
@@ -81,8 +100,8 @@ class FusionLayer(nn.Module):
         seen = {s: owner[s.stream].norm(value) for s, value in sorted(seen.items(), key=str)}
       read = {s: owner[s.stream].keys_values(seen[s]) for s in sorted(sources, key=str)}
       if memory is not None:
-        keep = lambda s, what, a, n=n: remembered(self, f'sub{n}/{s}/{what}', a, *memory[s.stream])
-        read = {s: (keep(s, 'k', k), keep(s, 'v', v)) for s, (k, v) in read.items()}
+        kept = lambda s, what, a, n=n: remembered(self, f'sub{n}/{s}/{what}', a, *memory[s.stream])
+        read = {s: (kept(s, 'k', k), kept(s, 'v', v)) for s, (k, v) in read.items()}
       y = dict(x)
       for item in sub.items:
         mine = owner[item.reader]
@@ -104,20 +123,15 @@ class FusionLayer(nn.Module):
         if sub.ffn:
           before = y[item.reader]
           if item.sources:
-            self.keep(STATES, f'sub{n}/{item.reader}/attention', before)
+            keep(self, STATES, f'sub{n}/{item.reader}/attention', before)
           y[item.reader] = before + drop(mine.ffn(before if post else mine.ffn_norm(before), train=train))
           if post:
             y[item.reader] = mine.ffn_norm(y[item.reader])
-        self.keep(STATES, f'sub{n}/{item.reader}', y[item.reader])
+        keep(self, STATES, f'sub{n}/{item.reader}', y[item.reader])
       x = y
     for stream in self.group.streams:
-      self.keep(STATES, stream, x[stream])
+      keep(self, STATES, stream, x[stream])
     return x
-
-  def keep(self, collection: str, name: str, value: jax.Array):
-    """Captures a value where the caller asked for its collection."""
-    if not self.is_initializing():
-      self.sow(collection, name, value, reduce_fn=lambda _, new: new)
 
   def dropped(self, name: str, drop: Callable[[jax.Array], jax.Array], weights: jax.Array) -> jax.Array:
     """What reads the values: attention weights, watched, after dropout."""
@@ -250,8 +264,7 @@ class FusionStack(nn.Module):
         raise UserError(f'{what}: found {name!r}, expected one of {", ".join(sorted(known))}{nearest(name, known)}')
     plan = skipping(parse(self.schedule, ''.join(x) + without), without)
     given = (dict(x), mask or {}, edge_mask or {}, bias or {})
-    if not self.is_initializing():
-      self.sow(STATES, ENTRY, dict(x), reduce_fn=lambda _, new: new)
+    keep(self, STATES, ENTRY, dict(x))
     for g, group in enumerate(plan.groups):
       x, *rest = given = _meet(group, *given)
       layer = partial(
@@ -276,7 +289,7 @@ class FusionStack(nn.Module):
       if self.scan:
         scanned = nn.scan(
           lambda module, x, _, step=step: (step(module, x), None),
-          variable_axes={'params': 0, MAPS: 0, STATES: 0, CACHE: 0, TOUCH: 0},
+          variable_axes=dict.fromkeys(STACKED, 0),
           split_rngs={'params': True, 'dropout': True},
           length=group.repeats,
         )

@@ -18,9 +18,8 @@ from flax import linen as nn
 
 from mmjax.encoders.series import patches, scaled
 from mmjax.errors import UserError
-from mmjax.fusion.layers import ENTRY, STATES, watched
+from mmjax.fusion.layers import ENTRY, STACKED, STATES, keep, read_itself
 from mmjax.fusion.owner import Owner
-from mmjax.layers.attention import attend
 from mmjax.layers.blocks import made_of
 
 NORMS = ('batchnorm', 'layernorm')
@@ -48,16 +47,17 @@ class ChannelLayer(nn.Module):
       self.width, self.heads, self.width // self.heads, self.mlp, self.eps, self.activation, self.dropout,
       self.init_std, name='owner',
     )  # fmt: skip
+    look = nn.Dropout(self.attention_dropout, deterministic=not train)
+    read = lambda name, x: read_itself(self, name, owner, x, look)
     size = {'B': len(x)}
-    x = self.added(rearrange(x, 'B C S D -> (B C) S D'), 'norm1', partial(self.read, owner, 'in_time', train), train)
+    x = self.added(rearrange(x, 'B C S D -> (B C) S D'), 'norm1', partial(read, 'in_time'), train)
     x = rearrange(x, '(B C) S D -> B C S D', **size)
     if self.channel_attention:
-      x = self.added(rearrange(x, 'B C S D -> (B S) C D'), 'norm2', partial(self.read, owner, 'channels', train), train)
+      x = self.added(rearrange(x, 'B C S D -> (B S) C D'), 'norm2', partial(read, 'channels'), train)
       x = rearrange(x, '(B S) C D -> B C S D', **size)
     x = self.added(rearrange(x, 'B C S D -> (B C) S D'), 'norm3', lambda x: owner.ffn(x, train=train), train)
     x = rearrange(x, '(B C) S D -> B C S D', **size)
-    if not self.is_initializing():
-      self.sow(STATES, 's', x, reduce_fn=lambda _, new: new)
+    keep(self, STATES, 's', x)
     return x
 
   def added(self, x: jax.Array, name: str, of, train: bool) -> jax.Array:
@@ -69,14 +69,6 @@ class ChannelLayer(nn.Module):
     )
     drop = nn.Dropout(self.dropout, deterministic=not train)
     return x + drop(of(norm(x))) if self.pre_norm else norm(x + drop(of(x)))
-
-  def read(self, owner: Owner, name: str, train: bool, x: jax.Array) -> jax.Array:
-    drop = nn.Dropout(self.attention_dropout, deterministic=not train)
-    keys, values = owner.keys_values(x)
-    mixed, _ = attend(
-      owner.split(owner.query(x)), keys, values, dropout=lambda weights: drop(watched(self, name, weights))
-    )
-    return owner.out(rearrange(mixed, 'B Q H C -> B Q (H C)'))
 
 
 class PatchTST(nn.Module):
@@ -128,11 +120,10 @@ class PatchTST(nn.Module):
       first = jnp.broadcast_to(self.param('token', init, (self.width,)), (*x.shape[:2], 1, self.width))
       x = jnp.concatenate([first, x], 2)
     x = nn.Dropout(self.dropout, deterministic=not train)(x + place)
-    if not self.is_initializing():
-      self.sow(STATES, ENTRY, x, reduce_fn=lambda _, new: new)
+    keep(self, STATES, ENTRY, x)
     scanned = nn.scan(
       lambda module, x, _: (module(x, train=train), None),
-      variable_axes={'params': 0, 'batch_stats': 0, 'attention': 0, STATES: 0, 'touch': 0},
+      variable_axes=dict.fromkeys((*STACKED, 'batch_stats'), 0),
       split_rngs={'params': True, 'dropout': True},
       length=self.layers,
     )

@@ -17,9 +17,8 @@ from flax import linen as nn
 
 from mmjax.encoders.image import PatchEmbed
 from mmjax.errors import UserError
-from mmjax.fusion.layers import ENTRY, STATES, watched
+from mmjax.fusion.layers import ENTRY, STACKED, STATES, keep, read_itself
 from mmjax.fusion.owner import Owner
-from mmjax.layers.attention import attend
 from mmjax.layers.blocks import made_of
 
 
@@ -43,7 +42,8 @@ class DividedLayer(nn.Module):
     time, space = Owner(*shape, name='time'), Owner(*shape, name='space')
     first, rest = x[:, :1], x[:, 1:]
     frames = {'T': self.frames}
-    read = self.read(time, 'in_time', rearrange(rest, 'B (P T) D -> (B P) T D', **frames), train)
+    look = nn.Dropout(self.attention_dropout, deterministic=not train)
+    read = read_itself(self, 'in_time', time, time.norm(rearrange(rest, 'B (P T) D -> (B P) T D', **frames)), look)
     init = nn.initializers.normal(self.init_std)
     read = nn.Dense(self.width, kernel_init=init, name='time_project')(
       rearrange(drop(read), '(B P) T D -> B (P T) D', B=len(x))
@@ -52,24 +52,13 @@ class DividedLayer(nn.Module):
     each = jnp.concatenate(
       [repeat(first, 'B 1 D -> (B T) 1 D', **frames), rearrange(rest, 'B (P T) D -> (B T) P D', **frames)], 1
     )
-    read = drop(self.read(space, 'in_space', each, train))
+    read = drop(read_itself(self, 'in_space', space, space.norm(each), look))
     of_first = rearrange(read[:, 0], '(B T) D -> B T D', **frames).mean(1, keepdims=True)  # each frame has its own
     of_rest = rearrange(read[:, 1:], '(B T) P D -> B (P T) D', **frames)
     x = jnp.concatenate([first + of_first, rest + of_rest], 1)
     x = x + drop(space.ffn(space.ffn_norm(x), train=train))
-    if not self.is_initializing():
-      self.sow(STATES, 'f', x, reduce_fn=lambda _, new: new)
+    keep(self, STATES, 'f', x)
     return x
-
-  def read(self, owner: Owner, name: str, x: jax.Array, train: bool) -> jax.Array:
-    """Self-attention of x [·,K,D] under the owner's norm, without what comes in."""
-    normed = owner.norm(x)
-    drop = nn.Dropout(self.attention_dropout, deterministic=not train)
-    keys, values = owner.keys_values(normed)
-    mixed, _ = attend(
-      owner.split(owner.query(normed)), keys, values, dropout=lambda weights: drop(watched(self, name, weights))
-    )
-    return owner.out(rearrange(mixed, 'B Q H C -> B Q (H C)'))
 
 
 class TimeSformer(nn.Module):
@@ -106,14 +95,13 @@ class TimeSformer(nn.Module):
     times = self.param('time', init, (self.frames, self.width))
     rest = rearrange(x[:, :, 1:] + times[:, None], 'B T P D -> B (P T) D')
     x = nn.Dropout(self.dropout, deterministic=not train)(jnp.concatenate([x[:, 0, :1], rest], 1))
-    if not self.is_initializing():
-      self.sow(STATES, ENTRY, x, reduce_fn=lambda _, new: new)
+    keep(self, STATES, ENTRY, x)
     layer = partial(made_of, DividedLayer, self, 'layers')
     step = lambda module, x: module(x, train=train)
     step = nn.remat(step, prevent_cse=False) if self.remat else step
     scanned = nn.scan(
       lambda module, x, _: (step(module, x), None),
-      variable_axes={'params': 0, 'attention': 0, STATES: 0, 'touch': 0},
+      variable_axes=dict.fromkeys(STACKED, 0),
       split_rngs={'params': True, 'dropout': True},
       length=self.layers,
     )
