@@ -9,8 +9,8 @@ VARIANTS = {
   'sort_of_clevr': 'nineteen ways of fusing words and regions, or neither, ten seeds, equal parameters (default)',
   'quick': 'four of them, three seeds and fewer steps: a look, which can show no difference',
   'full': 'six of them until they have learnt what they can, three seeds',
-  'pixels': 'five of them from bare pixels, on regions of a detector learnt beside',
-  'easy_vqa': 'five of them on easy-VQA, published split',
+  'pixels': 'six of them from bare pixels, on regions of a detector learnt beside',
+  'easy_vqa': 'six of them on easy-VQA, published split',
   'volta': "VOLTA's five models (arXiv:2011.15124) under one recipe",
   'baselines': 'the baselines published for Sort-of-CLEVR, at their budgets, which ask for a GPU',
   'tiny': 'three fusions, two seeds, twenty steps: a try of the whole in a minute or two',
@@ -127,7 +127,7 @@ def get_config(variant: str = 'sort_of_clevr') -> ConfigDict:
   elif variant == 'easy_vqa':
     c.fusions, c.seeds = SOME, (0, 1, 2)
     c.data.name, c.data.setting, c.data.images, c.pixels.kind = 'easy_vqa', 'pixels', 16, 'grid'
-    c.model.geometry, c.place, c.test.split, c.budget.target = False, 0.0, 'test', 480e3  # of which 114e3 see
+    c.model.geometry, c.place, c.test.split, c.budget.target = False, 0.0, 'test', 480e3  # convolutions too
     c.optim.steps, c.optim.warmup, c.eval.every = 3000, 500, 500
   elif variant == 'volta':
     c.fusions, c.reference, c.seeds = VOLTA, 'VisualBERT', tuple(range(10))

@@ -32,12 +32,12 @@ import jax
 import numpy as np
 
 from configs import fusion_ablation as complete
-from experiments import training
+from experiments import telling, training
 from experiments import visual_questions as task_of
 from experiments.lab import cells as cells_of
 from experiments.lab import grid as grid_of
 from experiments.lab import page, result
-from experiments.lab.board import Board, duration, grid_table
+from experiments.lab.board import Board, duration
 from experiments.lab.broken import BROKEN
 from experiments.lab.cells import Cell
 from mmjax import run as runs
@@ -70,7 +70,7 @@ def run(c: Any, args: Any) -> None:
   if c.test.split not in task.tests:
     raise UserError(f'--config.test.split: found {c.test.split!r}, {task.name} has {", ".join(task.tests)}')
   say(f'sizing {len(fusions)} fusions to the budget')
-  sized = grid_of.sized(c, task, fusions)
+  sized = grid_of.sized(c, task, fusions, flops=not args.report_only)  # what is done says its own
   for fusion in fusions:
     if not fusion.sees:
       say(f'note: {fusion.name}: its answer can never depend on the image ({fusion.line})')
@@ -168,16 +168,15 @@ def work(c: Any, task: task_of.Task, cells: Sequence[Cell], failures: Path) -> d
 def finish(c: Any, task: task_of.Task, cells: Sequence[Cell], workdir: Path, config: dict) -> None:
   """Writes and prints what the done cells say."""
   found = result.load(c, task, cells)
-  command = page.command_line()
+  command = telling.command_line()
   whole = config | {key: c.to_dict()[key] for key in OF_THE_GRID}
   result.write(found, workdir, whole, command)
   file = page.write(found, cells, workdir, whole, command)
   table = result.main_table(found)
   shorter = {column: lambda text: text.partition(' (')[0] for column in task.groups}  # a terminal has no room for all
   rows = [{key: shorter.get(key, str)(value) for key, value in row.items()} for row in table['rows']]
-  grid_table(table['title'], [column for column in table['columns'] if column != 'least that shows'], rows)
-  for note in table['notes']:
-    print(f'  {note}')
+  columns = [column for column in table['columns'] if column != 'least that shows']
+  telling.print_table(table | {'columns': columns, 'rows': rows})
   print(f'also: cells.csv, ablation.json, ablation.md, ablation.tex in {workdir}')
   print(f'ablation: {file}')
 
@@ -200,7 +199,7 @@ def dry_run(c: Any, task: task_of.Task, sized: Sequence[grid_of.Sized], cells: S
       'cells': f'{len(mine)}, {left} left' if mine else 'none',
       'time a cell': duration(seconds[size.fusion.name]),
     })  # fmt: skip
-  grid_table('The grid', list(rows[0]), rows)
+  telling.print_table({'title': 'The grid', 'columns': list(rows[0]), 'rows': rows, 'notes': []})
   total = sum(seconds[cell.sized.fusion.name] for cell in todo)
   print(f'{len(todo)} of {len(cells)} cells are left: about {duration(total)} of training here, by {TIMED} steps of '
         f'{sized[0].fusion.name} and the FLOPs of the others; compiling and tests not counted')  # fmt: skip
@@ -210,7 +209,7 @@ def flops_a_second(c: Any, task: task_of.Task, size: grid_of.Sized) -> float:
   """FLOPs of a training step over its time, measured here."""
   model = grid_of.model_of(c, task, size.fusion, size.mlp)
   batch = {name: np.stack([a] * c.data.images) for name, a in task.encode(task.splits['train'][0]).items()}
-  tx, objective = grid_of.transform(c), task_of.objective(c.objective, task)
+  (_, tx), objective = training.optimiser(c.optim), task_of.objective(c.objective, task)
   state = train.init(jax.jit(lambda key: model.init({'params': key}, batch, train=False))(jax.random.key(0)), tx)
   step = jax.jit(
     lambda state: train.train_step(

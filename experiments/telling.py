@@ -18,7 +18,17 @@ from mmjax.logging import device_line
 from mmjax.workdir import write_atomic
 
 TABLES = 'tables.json'  # in a run's folder: its tables with their numbers, which `experiments.keep` reads
-TEXT = ('system', 'test', 'what finds what', 'among', 'wishes', 'source')  # columns that stand to the left
+TEXT = (
+  'system',
+  'fusion',
+  'line',
+  'verdict',
+  'test',
+  'what finds what',
+  'among',
+  'wishes',
+  'source',
+)  # columns that stand to the left
 
 
 class Cell(str):
@@ -53,6 +63,11 @@ def print_table(content: Mapping) -> None:
     print(f'  {note}')
 
 
+def command_line() -> str:
+  """What this process was started with, as one would write it."""
+  return shlex.join(['python', '-m', f'experiments.{Path(sys.argv[0]).stem}', *sys.argv[1:]])
+
+
 def finish(
   c: Any,
   workdir: Path,
@@ -85,6 +100,6 @@ def finish(
     tables=tables,
     galleries=galleries,
     examples=examples,
-    command=shlex.join(['python', '-m', f'experiments.{Path(sys.argv[0]).stem}', *sys.argv[1:]]),
+    command=command_line(),
   )
   print(f'report: {file}')

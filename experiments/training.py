@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
+import optax
 
 from mmjax import cli, optim, train
 from mmjax import run as runs
@@ -119,6 +120,13 @@ def scalars(mean: Mapping[str, Any]) -> dict[str, float]:
   return {name: float(value) for name, value in mean.items() if not np.ma.is_masked(value)}
 
 
+def optimiser(numbers: Any) -> tuple[optax.Schedule, optax.GradientTransformation]:
+  """(learning rate by step, the optimiser) of a config's `optim`. Raises UserError for numbers that make none."""
+  rate = optim.schedule(numbers.schedule, numbers.lr, numbers.steps, numbers.warmup)
+  how = {key: numbers[key] for key in ('clip', 'decay', 'decay_on', 'b2', 'eps')}
+  return rate, optim.build(numbers.name, rate, **how)
+
+
 class Fit:
   """A model on its way from first variables to trained ones: `state`.
 
@@ -142,9 +150,7 @@ class Fit:
   ):
     self.c, self.source, self.encode, self.rows, self.named = c, source, encode, rows, named
     self.launch = train.Launch(c.parallel.how, c.data.images, c.optim.micro_batches)
-    self.rate = optim.schedule(c.optim.schedule, c.optim.lr, c.optim.steps, c.optim.warmup)
-    how = {key: c.optim[key] for key in ('clip', 'decay', 'decay_on', 'b2', 'eps')}
-    tx = optim.build(c.optim.name, self.rate, **how)
+    self.rate, tx = optimiser(c.optim)
     parts: dict[str, Any] = dict(forward=forward, objective=objective, augment=augment)
     step = functools.partial(train.train_step, tx=tx, micro_batches=c.optim.micro_batches, **parts)
     self.step = self.launch.compile_step(step)

@@ -210,14 +210,18 @@ def _changed(path: pathlib.Path, config: Mapping[str, Any]) -> bool:
   except ValueError as error:
     raise UserError(f'{path} is not readable as JSON ({error}); remove it, or take another workdir') from error
   before, now = flatten(old), flatten(json.loads(_text(config)))  # through JSON on both sides: a tuple is a list there
-  differ = [key for key in sorted(before | now) if _shown(before, key) != _shown(now, key)]
-  fixed = [key for key in differ if not key.startswith(FREE)]
+  fixed = differing(before, now)
   if fixed:
     changes = ', '.join(f'{key} was {_shown(before, key)}, now {_shown(now, key)}' for key in fixed)
     raise UserError(
       f'workdir {path.parent} belongs to another config: {changes}; go back to the old values, or take another workdir'
     )
-  return bool(differ)
+  return any(_shown(before, key) != _shown(now, key) for key in {*before, *now})
+
+
+def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+  """The keys of two flat configs, as JSON has them, that differ although the result of a run depends on them."""
+  return [k for k in sorted({*before, *now}) if not k.startswith(FREE) and _shown(before, k) != _shown(now, k)]
 
 
 def _shown(flat: Mapping[str, Any], key: str) -> str:

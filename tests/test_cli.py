@@ -57,6 +57,19 @@ def test_defaults(folder):
   assert (config.name, config.optim.lr, config.optim.betas) == ('base', 1e-4, (0.9, 0.98))
 
 
+def test_a_switch_takes_no_value(folder, capsys):
+  flags = {'dry-run': (False, 'train nothing'), 'top': (5, 'answers shown')}
+  assert parse('--workdir=run', flags=flags)[1].dry_run is False
+  args = parse('--workdir=run', '--dry-run', '--top', '7', flags=flags)[1]
+  assert (args.dry_run, args.top) == (True, 7)
+  assert parse('--workdir=run', '--dry-run=false', flags=flags)[1].dry_run is False
+  with pytest.raises(UserError, match="unexpected argument 'yes'"):
+    parse('--workdir=run', '--dry-run', 'yes', flags=flags)
+  with pytest.raises(SystemExit):
+    parse('--help', flags=flags)
+  assert '--dry-run  ' in capsys.readouterr().out
+
+
 def test_values_may_follow_the_flag_and_the_last_holds(folder):
   config, args = parse(
     '--workdir',

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.live import Live
@@ -89,13 +89,3 @@ def duration(seconds: float) -> str:
   if seconds < 90:
     return f'{seconds:.0f} s'
   return f'{minutes} min' if minutes < 60 else f'{minutes // 60} h {minutes % 60:02d} min'
-
-
-def grid_table(title: str, columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> None:
-  """Prints rows of text, numbers to the right."""
-  table = Table(title=title, title_justify='left')
-  for column in columns:
-    table.add_column(column, justify='left' if column in ('fusion', 'line', 'verdict') else 'right', overflow='fold')
-  for row in rows:
-    table.add_row(*(row.get(column, '–').replace('[', '\\[') for column in columns))
-  Console(width=None if sys.stdout.isatty() else 160).print(table)

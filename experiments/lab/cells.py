@@ -36,7 +36,7 @@ from mmjax.errors import UserError
 from mmjax.fusion import maps
 from mmjax.fusion.layers import MAPS
 from mmjax.logging import device_line
-from mmjax.workdir import FREE, close_workdir, flatten, open_workdir, replacing, write_atomic
+from mmjax.workdir import close_workdir, differing, flatten, open_workdir, replacing, write_atomic
 
 DONE, ANSWERS = 'cell.json', 'answers.npz'
 NOT_OF_A_CELL = ('fusions', 'reference', 'seeds', 'seed')  # keys of the grid's config
@@ -82,7 +82,7 @@ def run(c: Any, task: task_of.Task, cell: Cell, begins: Callable[[], None], told
     model = model_of(c, task, cell.sized.fusion, cell.sized.mlp)
     fit = training.Fit(
       own,
-      _first(model, task, cell.seed),
+      task_of.first_variables(model, task, cell.seed)[0],
       forward=train.forward_of(model),
       objective=task_of.objective(c.objective, task),
       source=task.splits['train'],
@@ -106,11 +106,6 @@ def run(c: Any, task: task_of.Task, cell: Cell, begins: Callable[[], None], told
     _finish(c, task, cell, model, fit, workdir, took)
   finally:
     close_workdir(workdir)
-
-
-def _first(model: nn.Module, task: task_of.Task, seed: int) -> Mapping:
-  example = {name: np.asarray(value)[None] for name, value in task.encode(task.splits['train'][0]).items()}
-  return jax.jit(lambda key: model.init({'params': key}, example, train=False))(jax.random.key(seed))
 
 
 def _finish(c: Any, task: task_of.Task, cell: Cell, model: nn.Module, fit: Any, workdir: Path, took: float) -> None:
@@ -234,6 +229,6 @@ def read(c: Any, cell: Cell) -> tuple[dict, dict[str, np.ndarray]]:
 def differences(before: Mapping, now: Mapping) -> str:
   """How two configs of a cell differ in what its result depends on, in words; '' where they do not."""
   old, new = flatten(dict(before)), flatten(dict(now))
-  keys = [k for k in sorted(old | new) if old.get(k) != new.get(k) and not k.startswith(FREE)]
+  keys = differing(old, new)
   said = [f'{key} {old.get(key, "absent")}, now {new.get(key, "absent")}' for key in keys[:3]]
   return ', '.join([*said, *[f'and {len(keys) - 3} more'] * (len(keys) > 3)])

@@ -12,7 +12,7 @@ many floating-point operations, as the budget says. Both grow linearly with mlp,
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -21,7 +21,8 @@ from flax import linen as nn
 from flax.core import freeze
 
 from experiments import visual_questions as task_of
-from mmjax import optim, train
+from experiments.training import optimiser
+from mmjax import train
 from mmjax.errors import UserError, nearest
 from mmjax.fusion.schedule import Schedule, parse
 from mmjax.models.answering import Answering
@@ -146,23 +147,17 @@ def example_batch(task: task_of.Task, images: int) -> dict[str, jax.ShapeDtypeSt
   return {name: jax.ShapeDtypeStruct((images, *np.shape(a)), np.asarray(a).dtype) for name, a in one.items()}
 
 
-def transform(c: Any):
-  rate = optim.schedule(c.optim.schedule, c.optim.lr, c.optim.steps, c.optim.warmup)
-  how = {key: c.optim[key] for key in ('clip', 'decay', 'decay_on', 'b2', 'eps')}
-  return optim.build(c.optim.name, rate, **how)
-
-
 def measure(c: Any, task: task_of.Task, fusion: Fusion, mlp: int, flops: bool) -> tuple[int, float]:
   """(parameters, FLOPs of a training step by XLA's cost analysis, or nan where they are not asked for)."""
   model, batch = (
     model_of(c, task, fusion, mlp, scan=False),
     example_batch(task, c.data.images),
   )  # a scan is counted once
-  variables = jax.eval_shape(lambda: model.init({'params': jax.random.key(0)}, _zeros(batch), train=False))
+  variables = jax.eval_shape(lambda given: model.init({'params': jax.random.key(0)}, given, train=False), batch)
   parameters = sum(leaf.size for leaf in jax.tree.leaves(variables['params']))
   if not flops:
     return parameters, float('nan')
-  tx, objective = transform(c), task_of.objective(c.objective, task)
+  (_, tx), objective = optimiser(c.optim), task_of.objective(c.objective, task)
   state = jax.eval_shape(lambda given: train.init(given, tx), variables)
   step = functools.partial(train.train_step, forward=train.forward_of(model), tx=tx, objective=objective)
   with jax.default_device(jax.local_devices(backend='cpu')[0]):  # what a GPU's compiler has no count of
@@ -170,12 +165,8 @@ def measure(c: Any, task: task_of.Task, fusion: Fusion, mlp: int, flops: bool) -
   return parameters, float(costs['flops'])
 
 
-def _zeros(batch: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
-  return {name: jax.numpy.zeros(shape.shape, shape.dtype) for name, shape in batch.items()}
-
-
-def sized(c: Any, task: task_of.Task, found: tuple[Fusion, ...]) -> list[Sized]:
-  """Every fusion at the width that the budget gives it.
+def sized(c: Any, task: task_of.Task, found: tuple[Fusion, ...], flops: bool = True) -> list[Sized]:
+  """Every fusion at the width that the budget gives it. flops: whether theirs are wanted, which take a second each.
 
   Raises UserError for a budget that a fusion cannot meet, with the least that it needs.
   """
@@ -189,7 +180,7 @@ def sized(c: Any, task: task_of.Task, found: tuple[Fusion, ...]) -> list[Sized]:
     mlp = 0 if fusion.line in BASELINES else c.model.mlp
     if c.budget.of != 'none':
       mlp = _width(fusion, functools.partial(size, fusion), target, BUDGETS[c.budget.of])
-    rows.append(Sized(fusion, mlp, *measure(c, task, fusion, mlp, True)))
+    rows.append(Sized(fusion, mlp, *measure(c, task, fusion, mlp, flops)))
   return rows
 
 

@@ -1,10 +1,7 @@
 """ablation.html: tables, drawings of the fusions, curves, costs, and what each reads of one picture."""
 
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -54,20 +51,11 @@ def write(result: Result, grid: Sequence[Cell], workdir: Path, config: Mapping, 
   return file
 
 
-def command_line() -> str:
-  return shlex.join(['python', '-m', 'experiments.fusion_ablation', *sys.argv[1:]])
-
-
 def schedules(grid: Sequence[Cell], result: Result) -> dict:
   """Each fusion as a drawing."""
-  items, seen = [], set()
-  for cell in grid:
-    fusion = cell.sized.fusion
-    if fusion.name in seen or fusion.name not in result.cells:
-      continue
-    seen.add(fusion.name)
-    picture: Any = diagram.draw(fusion.schedule, LANES) if fusion.schedule else ''
-    items.append({'title': fusion.name, 'svg': picture, 'note': fusion.line})
+  fusions = {cell.sized.fusion.name: cell.sized.fusion for cell in grid}
+  drawn = lambda schedule: diagram.draw(schedule, LANES) if schedule else ''
+  items = [{'title': name, 'svg': drawn(fusions[name].schedule), 'note': fusions[name].line} for name in result.cells]
   note = 'From left to right: what happens in a layer, and how many such layers there are. p and q: bottlenecks.'
   return {'title': 'What reads what', 'note': note, 'signs': diagram.legend(), 'items': items}
 
@@ -113,11 +101,8 @@ def against_costs(result: Result) -> list[dict]:
         points[name] = (float(np.median(values)) / unit, mean, low, high)
     if points:
       items.append(charts.costs(points, result.reference, (title, along)))
-  return (
-    [{'title': 'What it costs', 'note': 'Means of the seeds, with their 95 % intervals.', 'items': items}]
-    if items
-    else []
-  )
+  drawing = {'title': 'What it costs', 'note': 'Means of the seeds, with their 95 % intervals.', 'items': items}
+  return [drawing] if items else []
 
 
 def gallery(result: Result) -> dict:

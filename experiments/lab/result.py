@@ -5,6 +5,7 @@ S seeds, M images, K questions.
 
 import csv
 import dataclasses
+import functools
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -63,10 +64,17 @@ class Result:
 
   def against(self, column: str) -> dict[str, dict]:
     """The comparison of what is whole with the reference; empty where that is not whole."""
-    if self.reference not in self.whole:
-      return {}
-    counted = {name: self.counted(self.right[name], column) for name in self.whole}
-    return comparison.against({name: n[0] for name, n in counted.items()}, counted[self.reference][1], self.reference)
+    return self._compared[column] if self.reference in self.whole else {}
+
+  @functools.cached_property
+  def _compared(self) -> dict[str, dict[str, dict]]:
+    """The comparison by each column: a bootstrap that every table and drawing reads."""
+    found = {}
+    for column in self.columns:
+      counted = {name: self.counted(self.right[name], column) for name in self.whole}
+      right, asked = {name: n[0] for name, n in counted.items()}, counted[self.reference][1]
+      found[column] = comparison.against(right, asked, self.reference)
+    return found
 
   def share(self, right: np.ndarray, column: str = WHOLE) -> np.ndarray:
     """Accuracies of the seeds [S]."""

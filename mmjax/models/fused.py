@@ -28,6 +28,7 @@ regions read regions.
 """
 
 from dataclasses import dataclass, replace
+from functools import cache
 
 import jax
 import jax.numpy as jnp
@@ -72,6 +73,7 @@ class Fusion:
     return any(reaches(seen, stream, read) for read in JOINS[self.join])
 
 
+@cache
 def parse_fusion(line: str) -> Fusion:
   """Reads a line. Raises UserError that names the part at fault."""
   parts = [part.strip() for part in line.split('|')]

@@ -25,7 +25,7 @@ class Band(NamedTuple):
   high: np.ndarray
 
 
-def beside(curves: Mapping[str, Band], reference: str, x: str, y: str = 'accuracy') -> dict:
+def beside(curves: Mapping[str, Band], reference: str, x: str) -> dict:
   """One small panel for each system, with its band, and the reference as a dashed line in all.
 
   Returns {'key', 'items'} of a drawing of `report.write`.
@@ -40,13 +40,10 @@ def beside(curves: Mapping[str, Band], reference: str, x: str, y: str = 'accurac
       axes.plot(curve.x, curve.middle, color=OURS, linewidth=1.6)
       axes.set_ylim(math.floor(20 * low) / 20 - 0.02, 1.02)
       _percent(axes.yaxis)
-      if x == y:
-        _percent(axes.xaxis)
-      else:
-        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:,.0f}'))
+      axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+      axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:,.0f}'))
       axes.set_xlabel(x)
-      axes.set_ylabel(y)
+      axes.set_ylabel('accuracy')
 
     return {'title': name, 'svg': drawn(f'{name} {x}', SMALL, draw), 'note': f'Ends at {100 * curve.middle[-1]:.1f} %'}
 
