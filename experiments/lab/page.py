@@ -33,7 +33,7 @@ def write(result: Result, grid: Sequence[Cell], workdir: Path, config: Mapping, 
     ('seeds', str(seeds)),
     ('highest mean', f'{100 * result.share(result.right[best]).mean():.1f} %'),
     ('reached by', f'{best}, as the mean of its seeds; this alone says nothing of a difference'),
-    ('shown to be better than the reference', ', '.join(better) or 'none'),
+    ('shown to be better than the reference', '; '.join(better) or 'none'),
     ('reference', f'{result.reference}, with which all others are compared'),
   ]
   file = workdir / 'ablation.html'
@@ -117,7 +117,7 @@ def gallery(result: Result) -> dict:
     items.append({'image': shaded(image, found['boxes'], weights), 'text': name, 'right': right})
   rest = [name for name in result.cells if name not in result.attention]
   note = 'Framed the darker the more is read, mean of words, heads and layers, first seed. A tick: the answer is right.'
-  note += f' No word reads a region directly: {", ".join(rest)}.' if rest else ''
+  note += f' No word reads a region directly: {"; ".join(rest)}.' if rest else ''
   return {'title': f'“{question}” ({answer})', 'note': note, 'rows': [{'query': {'text': question}, 'found': items}]}
 
 

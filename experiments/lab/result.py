@@ -196,7 +196,7 @@ def notes(result: Result) -> list[str]:
     )
     said.append(f'{smallest}: the table describes, it shows nothing.')
   unfinished = [f'{name} ({len(left)})' for name, left in result.missing.items() if left]
-  return said + ([f'Cells that are not done: {", ".join(unfinished)}.'] if unfinished else [])
+  return said + ([f'Cells that are not done: {"; ".join(unfinished)}.'] if unfinished else [])
 
 
 def type_table(result: Result) -> dict:

@@ -89,6 +89,13 @@ def test_profiles_and_costs():
   assert min(np.diff(sorted(heights))) > 6  # names that would lie over each other are moved apart
 
 
+@pytest.mark.parametrize('side, large', [(32, False), (300, True)])
+def test_a_large_picture_of_a_gallery_is_shown_larger(tmp_path, side, large):
+  rows = [{'query': {'text': 'q'}, 'found': [{'image': np.zeros((side, side, 3), np.uint8), 'text': 'a'}]}]
+  report.write(tmp_path / 'a.html', **bare(galleries=[{'title': 'G', 'rows': rows}]))
+  assert ('<div class="shelf large">' in (tmp_path / 'a.html').read_text()) == large
+
+
 def test_a_page_of_drawings(tmp_path):
   drawings = [{'title': 'What reads what', 'note': 'n', 'signs': diagram.legend(), 'items': [
     {'title': 'a < b', 'svg': diagram.draw(parse('1*[t<v]'), NAMES), 'note': '1*[t<v]'}]}]  # fmt: skip
