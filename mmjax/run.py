@@ -42,11 +42,14 @@ def keep_memory() -> None:
 
   XLA on CPU takes and frees its buffers at every step. glibc would give the large ones back to the kernel each time,
   and the page faults of having them again cost LXMERT on Sort-of-CLEVR a third of its speed. Each thread keeps an arena
-  of its own: with one for all (M_ARENA_MAX) two threads wait for one another, at a third of the speed.
+  of its own: with one for all (M_ARENA_MAX) two threads wait for one another, at a third of the speed. On one core
+  there is nobody to wait for, and arenas give memory back whatever is said: one for all is 1.6 times as fast there.
   """
   libc = ctypes.CDLL(None)
   if hasattr(libc, 'mallopt'):
     options = {-4: 0, -1: 2**31 - 1, -2: 64 << 20}  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD
+    if len(os.sched_getaffinity(0)) == 1:
+      options[-8] = 1  # M_ARENA_MAX
     for option, value in options.items():
       libc.mallopt(option, value)
 
