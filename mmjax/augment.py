@@ -57,7 +57,5 @@ def missing(key: jax.Array, batch: Batch, streams: Sequence[str], rate: float) -
   kept = jax.random.bernoulli(key, 1 - rate, (len(batch[f'{streams[0]}_mask']), len(streams)))
   kept |= ~kept.any(1, keepdims=True)
   masks = {f'{s}_mask': batch[f'{s}_mask'] for s in streams}
-  hidden = {
-    name: mask & kept[:, n].reshape(-1, *[1] * (mask.ndim - 1)) for n, (name, mask) in enumerate(masks.items())
-  }
+  hidden = {name: mask & kept[:, n].reshape(-1, *[1] * (mask.ndim - 1)) for n, (name, mask) in enumerate(masks.items())}
   return {**batch, **hidden}

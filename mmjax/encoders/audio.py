@@ -34,5 +34,7 @@ class SpectrogramEmbed(nn.Module):
     image = rearrange(spectrogram, 'B T M -> B M T 1')
     x = nn.Conv(self.width, side, self.strides, 'VALID', kernel_init=init, name='project')(image)
     x = rearrange(x, 'B m t D -> B (m t) D')
-    first = jnp.broadcast_to(self.param('tokens', init, (self.tokens, self.width)), (len(x), self.tokens, self.width))
-    return jnp.concatenate([first, x], 1) + self.param('position', init, (self.tokens + x.shape[1], self.width))
+    if self.tokens:
+      first = self.param('tokens', init, (self.tokens, self.width))
+      x = jnp.concatenate([jnp.broadcast_to(first, (len(x), *first.shape)), x], 1)
+    return x + self.param('position', init, x.shape[1:])
