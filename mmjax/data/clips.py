@@ -50,7 +50,7 @@ def _video(rng: np.random.RandomState, way: int) -> np.ndarray:
   across, down = columns - x[:, None, None], rows - y[:, None, None]
   inside = across**2 + down**2 < half**2 if rng.rand() < 0.5 else np.maximum(abs(across), abs(down)) < half
   ground, colour = rng.uniform(30, 220, 3), rng.uniform(0, 255, 3)
-  colour = np.where(abs(colour - ground).max() < 80, 255 - ground, colour)
+  colour = np.where(abs(colour - ground).max() < 80, ground + np.where(ground > 127, -100, 100), colour)
   clip = np.where(inside[..., None], colour, ground) + rng.normal(0, 8, (FRAMES, SIDE, SIDE, 3))
   return np.clip(clip, 0, 255).astype(np.uint8)
 
