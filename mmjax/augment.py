@@ -3,6 +3,8 @@
 N pairs, h x w pixels, L words.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 
@@ -45,3 +47,17 @@ def closed(text: jax.Array, kept: jax.Array) -> jax.Array:
   order = jnp.argsort(~kept, axis=1, stable=True)
   left = jnp.arange(text.shape[1]) < kept.sum(1, keepdims=True)
   return jnp.where(left, jnp.take_along_axis(text, order, 1), 0)
+
+
+def missing(key: jax.Array, batch: Batch, streams: Sequence[str], rate: float) -> Batch:
+  """A batch in which each of some modalities is hidden from each example with probability `rate`, never all of them.
+
+  Of a stream s, batch['s_mask'] bool [N] or [N,·] says what of it is there.
+  """
+  kept = jax.random.bernoulli(key, 1 - rate, (len(batch[f'{streams[0]}_mask']), len(streams)))
+  kept |= ~kept.any(1, keepdims=True)
+  masks = {f'{s}_mask': batch[f'{s}_mask'] for s in streams}
+  hidden = {
+    name: mask & kept[:, n].reshape(-1, *[1] * (mask.ndim - 1)) for n, (name, mask) in enumerate(masks.items())
+  }
+  return {**batch, **hidden}
