@@ -36,6 +36,7 @@ from mmjax.data import series
 from mmjax.encoders.series import SeriesPatches, SeriesRNN, SeriesTCN
 from mmjax.errors import UserError, nearest
 from mmjax.fusion.layers import FusionStack
+from mmjax.fusion.schedule import parse
 from mmjax.metrics import warping
 from mmjax.workdir import open_workdir
 
@@ -167,6 +168,9 @@ def check(c) -> None:
   for system in c.systems:
     if system not in SYSTEMS:
       raise UserError(f'--config.systems: found {system!r}, expected some of {SYSTEMS}{nearest(system, SYSTEMS)}')
+  streams = {stream for group in parse(c.model.schedule).groups for stream in group.streams}
+  if streams != {'s'}:
+    raise UserError(f'schedule {c.model.schedule!r}: found {sorted(streams)}, expected s alone')
   if c.model.width % 2:
     raise UserError(f'--config.model.width: found {c.model.width}, expected an even number, half for each way')
 
