@@ -78,6 +78,7 @@ def finish(
   params: Any,
   began: float,
   galleries: Sequence[Mapping] = (),
+  drawings: Sequence[Mapping] = (),
   examples: Sequence[Mapping] = (),
 ) -> None:
   """Prints the tables, writes report.html with all that is given, and says where it is. began: in unix seconds."""
@@ -99,6 +100,7 @@ def finish(
     history=[json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()],
     tables=tables,
     galleries=galleries,
+    drawings=drawings,
     examples=examples,
     command=command_line(),
   )

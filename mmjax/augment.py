@@ -1,6 +1,6 @@
-"""What is drawn anew of an image and its text at each step, on the device: places, colours, keywords.
+"""What is drawn anew of an image and its text at each step, on the device: places, colours, keywords; and of a series.
 
-N pairs, h x w pixels, L words.
+N pairs, h x w pixels, L words, T steps, C channels.
 """
 
 from collections.abc import Sequence
@@ -59,3 +59,39 @@ def missing(key: jax.Array, batch: Batch, streams: Sequence[str], rate: float) -
   masks = {f'{s}_mask': batch[f'{s}_mask'] for s in streams}
   hidden = {name: mask & kept[:, n].reshape(-1, *[1] * (mask.ndim - 1)) for n, (name, mask) in enumerate(masks.items())}
   return {**batch, **hidden}
+
+
+def series(batch: Batch, key: jax.Array, *, jitter: float, scale: float, warp: float, crop: float) -> Batch:
+  """A series as it is seen once: 'series' [N,T,C] and 'seen' bool, likewise; a series ends with its last step seen.
+
+  crop: up to that share of it is left out, at its start and end together, and what is left stretched to its length;
+  warp (below 1): by that share its pace differs at most, slower here and faster there; scale and jitter: deviations
+  of the gain of each channel and of what is added to each value (Um et al. 2017, arXiv:1706.00527, section 3).
+  """
+  cut, pace, gain, noise = jax.random.split(key, 4)
+  at = stretched(cut, pace, batch['seen'].any(-1), warp, crop)
+  before = jnp.floor(at).astype(int)
+  after = jnp.minimum(before + 1, at.shape[1] - 1)
+  take = lambda x, place: jnp.take_along_axis(x, place[..., None], 1)
+  near = jnp.where((at - before < 0.5), before, after)
+  seen = take(batch['seen'], near)
+  both = take(batch['seen'], before) & take(batch['seen'], after)  # between a value and none there is none
+  part = jnp.where(both, (at - before)[..., None], (near != before)[..., None])
+  x = take(batch['series'], before) * (1 - part) + take(batch['series'], after) * part
+  x = x * (1 + scale * jax.random.normal(gain, (len(x), 1, x.shape[2]))) + jitter * jax.random.normal(noise, x.shape)
+  return {**batch, 'series': jnp.where(seen, x, 0), 'seen': seen}
+
+
+def stretched(cut: jax.Array, pace: jax.Array, there: jax.Array, warp: float, crop: float) -> jax.Array:
+  """Which step, also between two, is read at each of there, bool [N,T]: float [N,T]; what is behind the end stays.
+
+  The first and last step are read at the ends, or, with crop, a later and an earlier one.
+  """
+  count, steps = there.shape
+  last = jnp.where(there, jnp.arange(steps), 0).max(1, keepdims=True)
+  share = jnp.arange(steps) / jnp.maximum(last, 1)
+  bend = warp * jax.random.uniform(pace, (count, 2), minval=-1) / 2
+  waves = jnp.sin(jnp.pi * share[..., None] * jnp.arange(1, 3)) / (jnp.pi * jnp.arange(1, 3))
+  moved = share + (bend[:, None] * waves).sum(-1)
+  left, right = jnp.split(crop * jax.random.uniform(cut, (count, 2)) / 2, 2, 1)
+  return jnp.where(share <= 1, (left + (1 - left - right) * moved) * last, jnp.arange(steps))

@@ -2,7 +2,19 @@
 
 import pytest
 
-from configs import blip, clip, composed_search, dalle, fusion_ablation, lxmert, sentiment, uniter, vilbert, visualbert
+from configs import (
+  blip,
+  clip,
+  composed_search,
+  dalle,
+  fusion_ablation,
+  lxmert,
+  sentiment,
+  series,
+  uniter,
+  vilbert,
+  visualbert,
+)
 from mmjax import cli
 from mmjax.errors import UserError
 from mmjax.fusion import schedules
@@ -12,13 +24,13 @@ from mmjax.workdir import flatten
 
 QUESTIONS = {'lxmert': lxmert, 'visualbert': visualbert, 'uniter': uniter, 'vilbert': vilbert}
 PAIRS = {'clip': clip, 'blip': blip, 'dalle': dalle, 'composed_search': composed_search, 'sentiment': sentiment}
-FILES = QUESTIONS | PAIRS | {'fusion_ablation': fusion_ablation}
+FILES = QUESTIONS | PAIRS | {'fusion_ablation': fusion_ablation, 'series': series}
 DEFAULTS = dict.fromkeys((*QUESTIONS, 'fusion_ablation'), 'sort_of_clevr') | {
   'clip': 'twemoji',
   'blip': 'twemoji',
   'dalle': 'scenes',
 }
-DEFAULTS |= {'composed_search': 'products', 'sentiment': 'posts'}
+DEFAULTS |= {'composed_search': 'products', 'sentiment': 'posts', 'series': 'all'}
 VARIANTS = [(name, variant) for name, module in FILES.items() for variant in module.VARIANTS]
 
 
@@ -150,7 +162,7 @@ WITHOUT = {  # a model file -> why no experiment and config are of its name
   'vivit': 'begins with a trained ViT, which is not here',
   'videomae': 'pre-trained on videos that are not here',
   'timesformer': 'begins with a trained ViT, which is not here',
-  'patchtst': 'reads series alone',
+  'patchtst': 'reads series alone; series.py has its patches',
   'mult': 'exact; its experiment is to come',
   'images': 'no model: a text with several images',
   'bert': 'reads text alone; it is the text encoder of others',

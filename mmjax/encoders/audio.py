@@ -1,4 +1,4 @@
-"""Spectrograms -> tokens. B batch, T frames, M mel bins, P patches, D width."""
+"""Spectrograms and waves -> tokens. B batch, T frames, M mel bins, P patches, S samples, N tokens, D width."""
 
 import jax
 import jax.numpy as jnp
@@ -6,6 +6,7 @@ from einops import rearrange
 from flax import linen as nn
 
 from mmjax.errors import UserError
+from mmjax.layers.dilated import WaveNetBlock, causal_conv
 
 
 class SpectrogramEmbed(nn.Module):
@@ -38,3 +39,39 @@ class SpectrogramEmbed(nn.Module):
       first = self.param('tokens', init, (self.tokens, self.width))
       x = jnp.concatenate([jnp.broadcast_to(first, (len(x), *first.shape)), x], 1)
     return x + self.param('position', init, x.shape[1:])
+
+
+class WaveNet(nn.Module):
+  """A raw wave -> tokens, through WaveNet's stack (van den Oord et al. 2016, arXiv:1609.03499) and a mean over `pool`.
+
+  wave [B,S] float in -1..1, mask [B,S] bool -> tokens [B,N,D] with N = S / pool, rounded up, and their mask [B,N]. What
+  is masked changes no token that is there, and a token reads no sample after its own `pool`. A block for each of the
+  dilations (section 2.1: 1, 2, 4, ..., 512, several times over); the sum of their skip outputs, ReLU, a 1x1
+  convolution, ReLU and another (figure 4). As for recognition (section 3.4) the mean over `pool` samples, 160 there,
+  makes coarser frames. Raises UserError for a wave and a mask that do not fit.
+
+  Differs from the paper: samples are numbers, not one of 256 values; no convolution follows the mean.
+  """
+
+  width: int
+  dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+  pool: int = 160
+  skip: int = 64
+  channels: int = 32  # of the residual stream
+  kernel: int = 2
+
+  @nn.compact
+  def __call__(self, wave: jax.Array, mask: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
+    if wave.ndim != 2 or mask.dtype != bool or mask.shape != wave.shape:
+      raise UserError(f'wave {wave.shape}, mask {mask.dtype} {mask.shape}: expected [B,S] and bool [B,S]')
+    more = ((0, 0), (0, -wave.shape[1] % self.pool))
+    wave, mask = jnp.pad(jnp.where(mask, wave, 0), more), jnp.pad(mask, more)
+    x, kept = causal_conv(self.channels, self.kernel, 1, 'first')(wave[..., None]), jnp.zeros(())
+    for n, dilation in enumerate(self.dilations):
+      x, skip = WaveNetBlock(dilation, self.skip, self.kernel, name=f'block{n}')(x, mask)
+      kept = kept + skip
+    x = nn.Dense(self.width, name='expand')(nn.relu(kept))
+    x = nn.Dense(self.width, name='project')(nn.relu(x)) * mask[..., None]
+    there = rearrange(mask, 'B (N s) -> B N s', s=self.pool).sum(-1)
+    x = rearrange(x, 'B (N s) D -> B N s D', s=self.pool).sum(2) / jnp.maximum(there, 1)[..., None]
+    return x, there > 0
