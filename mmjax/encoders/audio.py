@@ -1,7 +1,10 @@
 """Spectrograms and waves -> tokens. B batch, T frames, M mel bins, P patches, S samples, N tokens, D width."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from einops import rearrange
 from flax import linen as nn
 
@@ -39,6 +42,43 @@ class SpectrogramEmbed(nn.Module):
       first = self.param('tokens', init, (self.tokens, self.width))
       x = jnp.concatenate([jnp.broadcast_to(first, (len(x), *first.shape)), x], 1)
     return x + self.param('position', init, x.shape[1:])
+
+
+class FrameEmbed(nn.Module):
+  """Spectrogram -> a token of every second frame, with its place (Whisper, section 2.2): two convolutions over three
+  frames, each through GELU, the second with stride 2, and sinusoids, which are a parameter that is not trained.
+
+  spectrogram [B,2T,M] float -> [B,T,D]. frames, bins: the 2T and M that it is made for.
+  Raises UserError for another spectrogram.
+  """
+
+  width: int
+  frames: int
+  bins: int
+  init_std: float = 0.02
+
+  @nn.compact
+  def __call__(self, spectrogram: jax.Array) -> jax.Array:
+    if spectrogram.shape[1:] != (self.frames, self.bins):
+      raise UserError(f'spectrogram {spectrogram.shape[1:]}: expected {self.frames} frames of {self.bins} bins')
+    init = nn.initializers.normal(self.init_std)
+    conv = partial(nn.Conv, self.width, (3,), padding=1, kernel_init=init)
+    x = nn.gelu(conv(name='conv0')(spectrogram), approximate=False)
+    x = nn.gelu(conv(strides=2, name='conv1')(x), approximate=False)
+    place = self.param('position', lambda key: jnp.asarray(sinusoids(self.frames // 2, self.width)))
+    return x + jax.lax.stop_gradient(place)
+
+
+def sinusoids(length: int, width: int) -> np.ndarray:
+  """Whisper's: position n is sin(n f) for width/2 frequencies from 1 to 1/10,000, then their cosines: [length,width].
+
+  Raises UserError for a width that is odd or below 4.
+  """
+  if width % 2 or width < 4:
+    raise UserError(f'width {width}: expected an even one, at least 4, of sines and cosines')
+  frequency = 10_000.0 ** -np.linspace(0, 1, width // 2)
+  angle = np.arange(length)[:, None] * frequency
+  return np.concatenate([np.sin(angle), np.cos(angle)], 1).astype(np.float32)
 
 
 class WaveNet(nn.Module):
