@@ -1,4 +1,4 @@
-"""Spectrograms -> tokens. B batch, T frames, M mel bins, P patches, D width."""
+"""Spectrograms -> tokens. B batch, T frames, M mel bins, P patches, N tokens, D width."""
 
 import jax
 import jax.numpy as jnp
@@ -36,3 +36,24 @@ class SpectrogramEmbed(nn.Module):
     x = rearrange(x, 'B m t D -> B (m t) D')
     first = jnp.broadcast_to(self.param('tokens', init, (self.tokens, self.width)), (len(x), self.tokens, self.width))
     return jnp.concatenate([first, x], 1) + self.param('position', init, (self.tokens + x.shape[1], self.width))
+
+
+class SpectrogramConv(nn.Module):
+  """Spectrogram -> a token for each few frames, by strided convolutions over time and frequency.
+
+  spectrogram [B,T,M] float, mask [B,T] bool -> (tokens [B,N,D], mask [B,N]). Each of `channels` halves frames and bins,
+  rounded up; token n stands for the frames around n * 2**len(channels). What is masked is 0 before each convolution, as
+  what is outside of the spectrogram is, so that padding changes nothing.
+  """
+
+  width: int
+  channels: tuple[int, ...]
+
+  @nn.compact
+  def __call__(self, spectrogram: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x = rearrange(spectrogram, 'B T M -> B T M 1')
+    for n, channels in enumerate(self.channels):
+      x = jnp.where(mask[:, :, None, None], x, 0)
+      x = nn.Conv(channels, (3, 3), (2, 2), ((1, 1), (1, 1)), name=f'conv{n}')(x)
+      x, mask = nn.gelu(nn.LayerNorm(name=f'norm{n}')(x)), mask[:, ::2]
+    return nn.Dense(self.width, name='project')(rearrange(x, 'B N m c -> B N (m c)')), mask
