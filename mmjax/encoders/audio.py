@@ -44,6 +44,27 @@ class SpectrogramEmbed(nn.Module):
     return x + self.param('position', init, x.shape[1:])
 
 
+class SpectrogramConv(nn.Module):
+  """Spectrogram -> a token for each few frames, by strided convolutions over time and frequency.
+
+  spectrogram [B,T,M] float, mask [B,T] bool -> (tokens [B,N,D], mask [B,N]). Each of `channels` halves frames and bins,
+  rounded up; token n stands for the frames around n * 2**len(channels). What is masked is 0 before each convolution, as
+  what is outside of the spectrogram is, so that padding changes nothing.
+  """
+
+  width: int
+  channels: tuple[int, ...]
+
+  @nn.compact
+  def __call__(self, spectrogram: jax.Array, mask: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
+    x = rearrange(spectrogram, 'B T M -> B T M 1')
+    for n, channels in enumerate(self.channels):
+      x = jnp.where(mask[:, :, None, None], x, 0)
+      x = nn.Conv(channels, (3, 3), (2, 2), ((1, 1), (1, 1)), name=f'conv{n}')(x)
+      x, mask = nn.gelu(nn.LayerNorm(name=f'norm{n}')(x)), mask[:, ::2]
+    return nn.Dense(self.width, name='project')(rearrange(x, 'B N m c -> B N (m c)')), mask
+
+
 class FrameEmbed(nn.Module):
   """Spectrogram -> a token of every second frame, with its place (Whisper, section 2.2): two convolutions over three
   frames, each through GELU, the second with stride 2, and sinusoids, which are a parameter that is not trained.

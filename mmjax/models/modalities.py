@@ -194,7 +194,7 @@ KINDS: dict[str, dict[str, Encode]] = {
     'videomae': of_tubelets(VideoMAE),
     'timesformer': timesformer,
   },
-  'audio': {'conv': small(SpectrogramConv), 'wavenet': small(WaveNet), 'ast': ast, 'whisper': whisper},
+  'audio': {'conv': small(SpectrogramConv), 'wavenet': small(WaveNet, channels=32), 'ast': ast, 'whisper': whisper},
   'series': {
     'steps': steps,
     'lstm': small(SeriesRNN, kind='lstm'),
