@@ -79,7 +79,6 @@ def finish(
   began: float,
   drawings: Sequence[Mapping] = (),
   galleries: Sequence[Mapping] = (),
-  drawings: Sequence[Mapping] = (),
   examples: Sequence[Mapping] = (),
 ) -> None:
   """Prints the tables, writes report.html with all that is given, and says where it is. began: in unix seconds."""
@@ -102,7 +101,6 @@ def finish(
     tables=tables,
     drawings=drawings,
     galleries=galleries,
-    drawings=drawings,
     examples=examples,
     command=command_line(),
   )

@@ -36,12 +36,8 @@ AT_LEAST = {  # low -> the numbers that are not below it
   'eval.every eval.images log.every model.out bag.steps captions.steps contrast.warmup contrast.queue rerank '
   'beams dvae.codes dvae.entry dvae.layers dvae.width dvae.steps classifier.steps clip.steps clip.out '
   'clip.width clip.layers clip.patch sample.texts sample.candidates model.depth model.head_size model.channels '
-<<<<<<< HEAD
   'channels classifier.channels model.image.stem model.image.blocks model.layers model.dilations model.kernel '
-  'model.stride',
-=======
-  'channels classifier.channels model.image.stem model.image.blocks model.layers apart.layers',
->>>>>>> mult
+  'model.stride apart.layers model.frames model.bins model.clip model.tubelet model.image',
   3: 'data.length data.caption',  # a word between the two that frame a text
   32: 'frozen.side',
 }
@@ -51,11 +47,7 @@ AT_MOST = {  # the last seed but one: one more is a seed too
 ABOVE_0 = ('sample.temperature', 'sample.top_p', 'dvae.temperature', 'dvae.lowest')
 SIZES = re.compile(r'model\.(\w+\.)?(width|heads|mlp|patch)')  # at least 1
 SHARES = re.compile(
-<<<<<<< HEAD
-  r'model\.(\w+\.)?(attention_)?dropout|optim\.b2|frozen\.dropout|contrast\.(momentum|soft)|augment\.(warp|crop)'
-=======
-  r'model\.(\w+\.)?(\w+_)?dropout|optim\.b2|frozen\.dropout|contrast\.(momentum|soft)|augment\.drop'
->>>>>>> mult
+  r'model\.(\w+\.)?(\w+_)?dropout|optim\.b2|frozen\.dropout|contrast\.(momentum|soft)|augment\.(warp|crop|drop)'
 )  # from 0 to below 1
 
 
