@@ -15,6 +15,7 @@ CONFIG = 'configs/records.py:records'
 if __name__ == '__main__':
   cli.check(config=CONFIG, modes=MODES, flags=FLAGS, doc=__doc__)  # a misspelt flag is said before the slow imports
 
+import functools
 import time
 from typing import Any
 
@@ -79,7 +80,7 @@ def run(c, args) -> None:
         fit.state, sums = fit.step(fit.state, batch, course.key)
         course.log(step, sums)
         if course.due(step):
-          course.save(step, lambda fit=fit: fit.evaluate(task.splits['validation']))
+          course.save(step, functools.partial(fit.evaluate, task.splits['validation']))
       found[system.name] = several.end(course, system, task)
   several.finish(
     c,

@@ -64,8 +64,8 @@ def stacked(examples: Sequence[Mapping[str, np.ndarray]]) -> Arrays:
 
 def example(streams: Mapping[str, np.ndarray], masks: Mapping[str, np.ndarray], answer: int) -> Arrays:
   """An example as a task has it; a stream without a mask is there."""
-  masked = {f'{s}_mask': np.asarray(masks.get(s, np.ones((), bool))) for s in streams}
-  rest = {'answer': np.int32(answer), 'weight': np.float32(1), 'question_type': np.ones(1, bool)}
+  masked = {f'{s}_mask': np.asarray(masks.get(s, True)) for s in streams}
+  rest = {'answer': np.array(answer, np.int32), 'weight': np.ones((), np.float32), 'question_type': np.ones(1, bool)}
   return {**streams, **masked, **rest}
 
 

@@ -40,7 +40,7 @@ def norm_of(kind: str) -> type[nn.LayerNorm] | type[nn.RMSNorm]:
   return NORMS[kind]
 
 
-def made_of(kind: type[Kind], model: nn.Module, name: str, **others: Any) -> Kind:
+def made_of(kind: type[Kind], model: nn.Module, name: str, /, **others: Any) -> Kind:
   """A `kind` of that name, with the arguments that `model` has under the same names, and these others."""
   known = {f.name for f in fields(kind)} - {'parent', 'name'}
   own = {f.name: getattr(model, f.name) for f in fields(model) if f.name in known}

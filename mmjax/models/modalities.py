@@ -93,9 +93,9 @@ def whole(tokens: jax.Array, mask: jax.Array) -> Tokens:
   return tokens, jnp.broadcast_to(here, tokens.shape[:2])
 
 
-def small(kind: type[nn.Module], **own: Any) -> Encode:
+def small(encoder: type[nn.Module], /, **own: Any) -> Encode:
   """An encoder that takes a mask and gives one."""
-  return lambda m, x, mask, train: made_of(kind, m, 'encoder', **own)(x, mask, train=train)
+  return lambda m, x, mask, train: made_of(encoder, m, 'encoder', **own)(x, mask, train=train)
 
 
 def words(m: Encoder, ids: jax.Array, mask: jax.Array, train: bool) -> Tokens:

@@ -83,8 +83,8 @@ class Multimodal(nn.Module):
     x = made_of(FusionStack, self, 'fuse', norm='pre')(x, mask, train=train)
     norm = lambda s: nn.LayerNorm(epsilon=self.eps, name=f'norm_{s}')(x[s])
     x = {s: norm(s) for s in streams}
-    there = {s: mask[s][..., None] for s in streams}
-    read = jnp.concatenate([(x[s] * there[s]).sum(1) / there[s].sum(1) for s in streams], -1)
+    means = [x[s].mean(1, where=mask[s][..., None]) for s in streams]  # of what is there, its own token at least
+    read = jnp.concatenate(means, -1)
     deep = nn.relu(nn.Dense(self.width, name='hidden')(read))
     deep = nn.Dropout(self.dropout, deterministic=not train)(deep)
     return x | {'answers': nn.Dense(self.num_answers, name='answer_score')(deep)}
