@@ -45,6 +45,8 @@ def get_config(variant: str = 'clips') -> ConfigDict:
   c.model.attention_dropout = 0.0
   c.model.init_std = 0.1
 
+  c.teach = 0.5  # weight of what moves and what sounds, beside the class
+
   c.optim = ConfigDict()
   c.optim.name = 'adamw'
   c.optim.lr = 1e-3

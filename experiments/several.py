@@ -15,7 +15,7 @@ import numpy as np
 from flax import linen as nn
 
 from experiments import pairs, telling, training
-from mmjax import augment, objectives
+from mmjax import augment, objectives, train
 from mmjax.errors import UserError
 
 Arrays = dict[str, np.ndarray]
@@ -110,14 +110,16 @@ def first_variables(system: System, task: Task, seed: int) -> Mapping:
   return jax.jit(init)(jax.random.key(seed), *given(task, task.first))
 
 
-def fit(c: Any, system: System, task: Task, variables: Mapping) -> training.Fit:
+def fit(
+  c: Any, system: System, task: Task, variables: Mapping, objective: train.Objective = objectives.answers
+) -> training.Fit:
   """A system on its way."""
   rate = system.missing
   return training.Fit(
     c,
     variables,
     forward=forward(system.model, task),
-    objective=objectives.answers,
+    objective=objective,
     augment=(lambda batch, key: augment.missing(key, batch, tuple(task.streams), rate)) if rate else None,
     source=task.splits['train'],
     encode=dict,

@@ -31,7 +31,7 @@ AT_LEAST = {  # low -> the numbers that are not below it
   0: 'seed model.init_std model.image.init_std model.text.init_std model.num_features model.num_objects optim.lr '
   'optim.warmup optim.clip optim.decay optim.eps augment.shift augment.tint augment.keep dvae.uniform dvae.lr '
   'dvae.warmup classifier.lr classifier.warmup clip.lr clip.warmup bag.warmup captions.lr captions.warmup '
-  'sample.top_k image_weight dvae.residuals augment.jitter augment.scale',
+  'sample.top_k image_weight dvae.residuals augment.jitter augment.scale teach',
   1: 'data.images model.bottlenecks test.broken_images pixels.patch pixels.regions optim.steps optim.micro_batches '
   'eval.every eval.images log.every model.out bag.steps captions.steps contrast.warmup contrast.queue rerank '
   'beams dvae.codes dvae.entry dvae.layers dvae.width dvae.steps classifier.steps clip.steps clip.out '

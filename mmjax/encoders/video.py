@@ -6,8 +6,8 @@ import numpy as np
 from einops import rearrange
 from flax import linen as nn
 
-from mmjax.encoders.image import convolved
 from mmjax.errors import UserError
+from mmjax.layers.blocks import convolved
 from mmjax.layers.recurrent import Recurrent
 
 
@@ -57,7 +57,7 @@ class FrameRNN(nn.Module):
   """Video -> a token a frame: each frame by a CNN, then all in order by an LSTM or a GRU (LRCN, Donahue et al. 2015,
   arXiv:1411.4389).
 
-  video [B,T,h,w,C] float, mask [B,T] bool -> tokens [B,T,D], mask. channels: as `image.convolved` takes them.
+  video [B,T,h,w,C] float, mask [B,T] bool -> tokens [B,T,D], mask. channels: as `layers.blocks.convolved` takes them.
   """
 
   width: int

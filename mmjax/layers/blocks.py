@@ -72,6 +72,17 @@ class Mlp(nn.Module):
     return dense(self.width, name='project')(x)
 
 
+def convolved(x: jax.Array, channels: tuple[int, ...], prefix: str = '') -> jax.Array:
+  """x [B,y,x,F] after a 3x3 convolution of stride 2, layer norm over the channels and ReLU for each of `channels`.
+
+  To be called in a compact module, whose the parameters are: 'conv0', 'norm0', ... behind the prefix.
+  """
+  for n, size in enumerate(channels):
+    x = nn.Conv(size, (3, 3), (2, 2), name=f'{prefix}conv{n}')(x)
+    x = nn.relu(nn.LayerNorm(name=f'{prefix}norm{n}')(x))
+  return x
+
+
 class Pooler(nn.Module):
   """BERT's pooler (Devlin et al. 2019): the first token, projected, through tanh. x [B,L,D] -> [B,width].
 

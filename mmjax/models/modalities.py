@@ -93,9 +93,9 @@ def whole(tokens: jax.Array, mask: jax.Array) -> Tokens:
   return tokens, jnp.broadcast_to(here, tokens.shape[:2])
 
 
-def small(encoder: type[nn.Module], /, **own: Any) -> Encode:
+def small(made: Callable[[Encoder], Any]) -> Encode:
   """An encoder that takes a mask and gives one."""
-  return lambda m, x, mask, train: made_of(encoder, m, 'encoder', **own)(x, mask, train=train)
+  return lambda m, x, mask, train: made(m)(x, mask, train=train)
 
 
 def words(m: Encoder, ids: jax.Array, mask: jax.Array, train: bool) -> Tokens:
@@ -183,23 +183,34 @@ def patchtst(m: Encoder, series: jax.Array, mask: jax.Array, train: bool) -> Tok
 
 
 KINDS: dict[str, dict[str, Encode]] = {
-  'text': {'words': words, 'lstm': small(WordRNN), 'gru': small(WordRNN, kind='gru'), 'bert': bert, 'gpt': gpt},
+  'text': {
+    'words': words,
+    'lstm': small(lambda m: made_of(WordRNN, m, 'encoder', kind='lstm')),
+    'gru': small(lambda m: made_of(WordRNN, m, 'encoder', kind='gru')),
+    'bert': bert,
+    'gpt': gpt,
+  },
   'image': {'grid': grid, 'patches': patches, 'resnet': resnet, 'efficientnet': efficientnet, 'vit': vit},
   'video': {
-    'conv3d': small(VideoConv),
-    'lstm': small(FrameRNN),
-    'gru': small(FrameRNN, kind='gru'),
+    'conv3d': small(lambda m: made_of(VideoConv, m, 'encoder')),
+    'lstm': small(lambda m: made_of(FrameRNN, m, 'encoder', kind='lstm')),
+    'gru': small(lambda m: made_of(FrameRNN, m, 'encoder', kind='gru')),
     'tubelets': tubelets,
     'vivit': of_tubelets(ViViT),
     'videomae': of_tubelets(VideoMAE),
     'timesformer': timesformer,
   },
-  'audio': {'conv': small(SpectrogramConv), 'wavenet': small(WaveNet, channels=32), 'ast': ast, 'whisper': whisper},
+  'audio': {
+    'conv': small(lambda m: made_of(SpectrogramConv, m, 'encoder')),
+    'wavenet': small(lambda m: made_of(WaveNet, m, 'encoder', channels=m.channels[0])),
+    'ast': ast,
+    'whisper': whisper,
+  },
   'series': {
     'steps': steps,
-    'lstm': small(SeriesRNN, kind='lstm'),
-    'gru': small(SeriesRNN, kind='gru'),
-    'tcn': small(SeriesTCN),
+    'lstm': small(lambda m: made_of(SeriesRNN, m, 'encoder', kind='lstm')),
+    'gru': small(lambda m: made_of(SeriesRNN, m, 'encoder', kind='gru')),
+    'tcn': small(lambda m: made_of(SeriesTCN, m, 'encoder')),
     'patches': series_patches,
     'patchtst': patchtst,
   },

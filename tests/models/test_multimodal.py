@@ -85,7 +85,8 @@ def test_nothing_there_is_a_number_still_and_so_is_its_gradient():
   model = Multimodal(LINES, '1*[v<sa s<va a<vs]', 4, **SIZES)
   masks = dict.fromkeys(INPUTS, jnp.zeros(3, bool))
   variables = drawn(model, INPUTS, train=False)
-  gradients = jax.grad(lambda v: model.apply(v, INPUTS, masks, train=False)['answers'].sum())(variables)
+  total = lambda v: model.apply(v, INPUTS, masks, train=False)['answers'].sum()
+  gradients = jax.jit(jax.grad(total))(variables)
   assert all(jnp.isfinite(g).all() for g in jax.tree.leaves(gradients))
 
 
