@@ -112,7 +112,8 @@ class Speech(nn.Module):
   @nn.compact
   def __call__(self, text: jax.Array, sound: jax.Array, frames: jax.Array, *, train: bool) -> dict[str, jax.Array]:
     mask = jnp.arange(sound.shape[1]) < frames[:, None]
-    out = self.clip(text, (sound, mask), text > 0, train=train)
+    read: Any = (sound, mask)
+    out = self.clip(text, read, text > 0, train=train)
     heard = mask[:, :: 2 ** len(self.clip.image.channels)]
     return out | {'letters': nn.Dense(self.vocab, name='letters')(out['v']), 'heard': heard}
 
@@ -138,7 +139,7 @@ def spectrograms(clips: Sequence[prompts.Clip], seconds: float, bins: int) -> tu
     if WINDOW <= len(wave) <= most:
       waves[n, : len(wave)], frames[n] = wave, 1 + (len(wave) - WINDOW) // HOP
   front = jax.jit(functools.partial(mel.kaldi, rate=prompts.RATE, bins=bins))
-  return pairs.in_parts(lambda part, _: front(part), waves, ROWS, numbered=True), frames
+  return pairs.in_parts(front, waves, ROWS), frames
 
 
 @dataclasses.dataclass(frozen=True)
@@ -240,17 +241,13 @@ def _apply(model, variables, text, sound, frames):
 
 
 def scores(model: Speech, variables: Mapping, held: pairs.Arrays, letters: bool) -> dict[str, np.ndarray]:
-  """How well each of Q texts goes with each of as many clips, [Q,Q]: by the cosine, and by the letters that are heard."""
+  """How well each of Q texts goes with each of their clips, [Q,Q]: by the cosine, and by the letters that are heard."""
   given = tuple(held[key] for key in ('text', 'sound', 'frames'))
-  part = lambda keys: lambda rows, _: jnp.concatenate(
-    [(out := _apply(model, variables, *rows))[key].reshape(ROWS, -1) for key in keys], 1)  # fmt: skip
-  both = pairs.in_parts(part(('text', 'image')), given, ROWS, numbered=True)
-  text, sound = np.split(both, 2, 1)
-  found = {CONTRAST: text @ sound.T}
+  ask = lambda key: pairs.in_parts(lambda rows: _apply(model, variables, *rows)[key], given, ROWS)
+  found = {CONTRAST: ask('text') @ ask('image').T}
   if letters:
-    out = [pairs.in_parts(part((key,)), given, ROWS, numbered=True) for key in ('letters', 'heard')]
-    logits, heard = out[0].reshape(*out[1].shape, -1), out[1] > 0
-    likely = jax.jit(lambda said: -unlikely({'letters': logits, 'heard': heard}, jnp.tile(said, (len(logits), 1))))
+    out = {key: ask(key) for key in ('letters', 'heard')}
+    likely = jax.jit(lambda said: -unlikely(out, jnp.tile(said, (len(given[0]), 1))))
     found[LETTERS] = np.stack([np.asarray(likely(said)) for said in held['text']])
   return found
 
@@ -287,7 +284,7 @@ def run(c, args) -> None:
     jax.jit(functools.partial(model.init, train=False))(jax.random.key(c.seed), *first),
     forward=forward(model),
     objective=objective(c.letters),
-    augment=drawn(c.augment.to_dict(), task.tokenizer.token_to_id('_')),
+    augment=drawn(c.augment.to_dict(), len(tokens.SPECIAL) + sorted(ALPHABET).index('_')),
     source=examples(task.splits['train']),
     encode=dict,
   )
@@ -362,7 +359,7 @@ def table(found: Mapping, held: pairs.Arrays, sizes: Mapping[str, int]) -> dict:
 def galleries(held: pairs.Arrays, scored: np.ndarray) -> list[dict]:
   """Both ways, for queries spread over what is held out, from the shortest to the longest."""
   queries = np.argsort(held['frames'], kind='stable')[np.linspace(0, len(scored) - 1, SHOWN).astype(int)]
-  heard = lambda n: {'image': picture(held['sound'][n], held['frames'][n]), 'text': str(held['name'][n])}
+  heard = lambda n: {'image': picture(held['sound'][n], int(held['frames'][n])), 'text': str(held['name'][n])}
   said = lambda n: {'text': str(held['said'][n])}
   right = held['concept'][:, None] == held['concept']
 

@@ -2,7 +2,19 @@
 
 import pytest
 
-from configs import blip, clip, composed_search, dalle, fusion_ablation, lxmert, sentiment, uniter, vilbert, visualbert
+from configs import (
+  blip,
+  clip,
+  composed_search,
+  dalle,
+  fusion_ablation,
+  lxmert,
+  sentiment,
+  speech_retrieval,
+  uniter,
+  vilbert,
+  visualbert,
+)
 from mmjax import cli
 from mmjax.errors import UserError
 from mmjax.fusion import schedules
@@ -12,13 +24,13 @@ from mmjax.workdir import flatten
 
 QUESTIONS = {'lxmert': lxmert, 'visualbert': visualbert, 'uniter': uniter, 'vilbert': vilbert}
 PAIRS = {'clip': clip, 'blip': blip, 'dalle': dalle, 'composed_search': composed_search, 'sentiment': sentiment}
-FILES = QUESTIONS | PAIRS | {'fusion_ablation': fusion_ablation}
+FILES = QUESTIONS | PAIRS | {'fusion_ablation': fusion_ablation, 'speech_retrieval': speech_retrieval}
 DEFAULTS = dict.fromkeys((*QUESTIONS, 'fusion_ablation'), 'sort_of_clevr') | {
   'clip': 'twemoji',
   'blip': 'twemoji',
   'dalle': 'scenes',
 }
-DEFAULTS |= {'composed_search': 'products', 'sentiment': 'posts'}
+DEFAULTS |= {'composed_search': 'products', 'sentiment': 'posts', 'speech_retrieval': 'prompts'}
 VARIANTS = [(name, variant) for name, module in FILES.items() for variant in module.VARIANTS]
 
 
