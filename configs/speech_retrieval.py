@@ -16,6 +16,7 @@ def get_config(variant: str = 'prompts') -> ConfigDict:
   c.data = ConfigDict()
   c.data.name = 'prompts'
   c.data.dir = ''  # where the prompts are; '' is where Debian puts them
+  c.data.broken = 'refuse'  # or 'skip': what is done about a clip that cannot be read
   c.data.images = 64  # pairs a step, each a rival of every other
   c.data.length = 70  # letters of a text, with its start and end
   c.data.seconds = 4.0  # of a clip; one that is longer, or has a longer text, is left out

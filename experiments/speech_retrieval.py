@@ -33,7 +33,7 @@ from tokenizers import Tokenizer
 from configs import speech_retrieval as complete
 from experiments import pairs, telling, training
 from mmjax import augment, objectives
-from mmjax.data import prompts, sounds, tokens
+from mmjax.data import files, prompts, sounds, tokens
 from mmjax.encoders import mel
 from mmjax.encoders.audio import SpectrogramConv
 from mmjax.errors import UserError
@@ -130,22 +130,21 @@ def spelt(said: str) -> str:
   return ' '.join(said.replace(' ', '_'))
 
 
-def spectrograms(clips: Sequence[prompts.Clip], seconds: float, bins: int) -> tuple[np.ndarray, np.ndarray]:
-  """Log-mel spectrograms [M,T,bins] of clips up to so long, and how many frames [M] each has."""
+def spectrograms(waves: Sequence[np.ndarray], seconds: float, bins: int) -> tuple[np.ndarray, np.ndarray]:
+  """Log-mel spectrograms [M,T,bins] of waves [S], and how many frames [M] each has: 0 of one that is longer."""
   most = int(seconds * prompts.RATE)
-  waves, frames = np.zeros((len(clips), most), np.float32), np.zeros(len(clips), np.int32)
-  for n, clip in enumerate(clips):
-    wave = sounds.load(clip.path, prompts.RATE)
+  padded, frames = np.zeros((len(waves), most), np.float32), np.zeros(len(waves), np.int32)
+  for n, wave in enumerate(waves):
     if WINDOW <= len(wave) <= most:
-      waves[n, : len(wave)], frames[n] = wave, 1 + (len(wave) - WINDOW) // HOP
+      padded[n, : len(wave)], frames[n] = wave, 1 + (len(wave) - WINDOW) // HOP
   front = jax.jit(functools.partial(mel.kaldi, rate=prompts.RATE, bins=bins))
-  return pairs.in_parts(front, waves, ROWS), frames
+  return pairs.in_parts(front, padded, ROWS), frames
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
   """splits: name -> arrays of its M clips: 'sound' [M,T,bins], 'frames' [M], 'text' [M,L], 'concept' [M] int (the same
-  where the text is), 'said', 'words' and 'name' str. left_out: how many clips were too long."""
+  where the text is), 'said', 'words' and 'name' str. left_out: how many clips were too long, or broken."""
 
   splits: Mapping[str, pairs.Arrays]
   tokenizer: Tokenizer
@@ -159,20 +158,21 @@ def prepare(c) -> Task:
   splits: dict[str, pairs.Arrays] = {}
   left_out = 0
   for name, clips in prompts.splits(prompts.clips(c.data.dir)).items():
-    short = [clip for clip in clips if len(clip.said) + 2 <= c.data.length]
-    sound, frames = spectrograms(short, c.data.seconds, c.data.bins)
+    short = {clip.path: clip for clip in clips if len(clip.said) + 2 <= c.data.length}
+    waves, kept = files.readable([*short], lambda path: sounds.load(path, prompts.RATE), c.data.broken, 'clip')
+    sound, frames = spectrograms(waves, c.data.seconds, c.data.bins)
     fits = np.flatnonzero(frames)
     left_out += len(clips) - len(fits)
     if not len(fits):
       raise UserError(f'--config.data.seconds: found {c.data.seconds}, expected more: no clip of {name} is so short')
-    short = [short[n] for n in fits]
+    said = [short[kept[n]] for n in fits]
     splits[name] = {
       'sound': sound[fits],
       'frames': frames[fits],
-      'text': tokens.encode(tokenizer, [spelt(clip.said) for clip in short], c.data.length),
-      'said': np.array([clip.said for clip in short]),
-      'words': np.array([clip.text for clip in short]),
-      'name': np.array([clip.name for clip in short]),
+      'text': tokens.encode(tokenizer, [spelt(clip.said) for clip in said], c.data.length),
+      'said': np.array([clip.said for clip in said]),
+      'words': np.array([clip.text for clip in said]),
+      'name': np.array([clip.name for clip in said]),
     }
     splits[name]['concept'] = np.unique(splits[name]['said'], return_inverse=True)[1]
   there = lambda part: np.arange(part['sound'].shape[1]) < part['frames'][:, None]
@@ -315,7 +315,7 @@ def finish(c, task: Task, tables: Mapping[str, np.ndarray], params: Any, workdir
   summary = [
     *((f'R@5, {way}', value(way)) for way in WAYS),
     ('held out', f'{len(held["said"])} clips, of which no text is one of training'),
-    ('left out', f'{task.left_out} clips of more than {c.data.seconds:g} s or {c.data.length - 2} letters'),
+    ('left out', f'{task.left_out} clips, of more than {c.data.seconds:g} s or {c.data.length - 2} letters, or broken'),
     ('departures from the paper', 'speech in place of images; a second loss, of the letters heard; sizes are ours'),
     ('data', 'Asterisk prompts, spoken by Allison Smith, CC-BY-SA-3.0'),
   ]

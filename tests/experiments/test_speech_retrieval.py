@@ -141,6 +141,7 @@ def test_a_picture_has_low_frequencies_at_the_bottom():
   ('data.dir=/nowhere', 'apt-get install asterisk-core-sounds-en asterisk-core-sounds-en-wav'),
   ('data.seconds=0.05', 'expected more: no clip of train is so short'),
   ('data.seconds=0.0', 'data.seconds: found 0.0, expected more than 0'),
+  ('data.broken=skipp', "broken: found 'skipp', expected one of"),
   ('data.bins=0', 'data.bins: found 0, expected at least 1'),
   ('augment.join=2.0', 'augment.join: found 2.0, expected at most 1'),
   ('augment.hide=-1', 'augment.hide: found -1, expected at least 0'),
@@ -153,11 +154,16 @@ def test_a_mistake_is_one_line(folder, tmp_path, key, words):
   assert not (tmp_path / 'run').exists()
 
 
-def test_a_broken_clip_is_named(folder, tmp_path):
+def test_a_broken_clip_is_named_and_refused_or_skipped(folder, tmp_path, capsys):
   shutil.copytree(folder, tmp_path / 'prompts')
   (tmp_path / 'prompts' / 'n3.wav').write_bytes(b'no sound')
+  c = config(tmp_path / 'prompts')
   with pytest.raises(UserError, match=r'n3\.wav: no sound that can be read'):
-    speech_retrieval.prepare(config(tmp_path / 'prompts'))
+    speech_retrieval.prepare(c)
+  c.data.broken = 'skip'
+  task = speech_retrieval.prepare(c)
+  assert 'n3.wav' in capsys.readouterr().err and task.left_out == 2
+  assert 'n3' not in [name for part in task.splits.values() for name in part['name']]
 
 
 @pytest.mark.slow
