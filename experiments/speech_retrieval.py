@@ -39,6 +39,7 @@ from mmjax.encoders.audio import SpectrogramConv
 from mmjax.errors import UserError
 from mmjax.fusion.layers import FusionStack
 from mmjax.layers.embed import Embed
+from mmjax.metrics import retrieval
 from mmjax.models.clip import CLIP
 from mmjax.workdir import open_workdir
 
@@ -52,8 +53,8 @@ BLANK = tokens.SPECIAL.index('[PAD]')  # of CTC
 IMPOSSIBLE = 1e4  # the loss of more letters than there are tokens to hear them in, of which nothing is learnt
 WINDOW, HOP = 200, 80  # samples of a frame, and between two
 ROWS = 32  # clips at a time, where nothing is learnt
-SHOWN, NEAREST = 8, 5  # queries of a gallery, and what is shown for each
-TALL = 2  # pixels of a bin, in a picture
+SHOWN, NEAREST = 8, 4  # queries of a gallery, and what is shown for each
+WIDE, TALL, NOTHING = 240, 2, 0.9  # pixels of a picture's width and of a bin, and how light it is behind a clip's end
 
 
 class Reader(nn.Module):
@@ -240,30 +241,41 @@ def _apply(model, variables, text, sound, frames):
   return model.apply(variables, text, sound, frames, train=False)
 
 
+def texts(held: pairs.Arrays) -> np.ndarray:
+  """Of each text the first clip that says it: int [Q]."""
+  return np.unique(held['concept'], return_index=True)[1]
+
+
 def scores(model: Speech, variables: Mapping, held: pairs.Arrays, letters: bool) -> dict[str, np.ndarray]:
-  """How well each of Q texts goes with each of their clips, [Q,Q]: by the cosine, and by the letters that are heard."""
-  given = tuple(held[key] for key in ('text', 'sound', 'frames'))
+  """How well each of Q `texts` goes with each of M clips, [Q,M]: by the cosine, and by the letters that are heard."""
+  given, said = tuple(held[key] for key in ('text', 'sound', 'frames')), texts(held)
   ask = lambda key: pairs.in_parts(lambda rows: _apply(model, variables, *rows)[key], given, ROWS)
-  found = {CONTRAST: ask('text') @ ask('image').T}
+  found = {CONTRAST: ask('text')[said] @ ask('image').T}
   if letters:
     out = {key: ask(key) for key in ('letters', 'heard')}
-    likely = jax.jit(lambda said: -unlikely(out, jnp.tile(said, (len(given[0]), 1))))
-    found[LETTERS] = np.stack([np.asarray(likely(said)) for said in held['text']])
+    likely = jax.jit(lambda text: -unlikely(out, jnp.tile(text, (len(given[0]), 1))))
+    found[LETTERS] = np.stack([np.asarray(likely(text)) for text in held['text'][said]])
   return found
 
 
 def by_length(task: Task, held: pairs.Arrays) -> np.ndarray:
-  """Minus how far a clip's frames are from what the text's letters let expect, on a line through the training clips."""
-  letters = lambda part: (part['text'] >= len(tokens.SPECIAL)).sum(1)
+  """Minus how far a clip's frames are from what a text's letters let expect, on a line through the training clips."""
+  letters = lambda text: (text >= len(tokens.SPECIAL)).sum(1)
   learnt = task.splits['train']
-  line = np.polyfit(letters(learnt), learnt['frames'], 1)
-  return -np.abs(np.polyval(line, letters(held))[:, None] - held['frames'][None])
+  line = np.polyfit(letters(learnt['text']), learnt['frames'], 1)
+  return -np.abs(np.polyval(line, letters(held['text'][texts(held)]))[:, None] - held['frames'])
+
+
+def rights(held: pairs.Arrays) -> np.ndarray:
+  """Which clip says which text: bool [Q,M]."""
+  return np.arange(len(texts(held)))[:, None] == held['concept']
 
 
 def measure(table: np.ndarray, held: pairs.Arrays) -> dict[str, dict[str, pairs.Score]]:
-  """The search both ways; a clip is right where it says the text."""
-  right = held['concept'][:, None] == held['concept']
-  return {way: pairs.search(t, right, held['concept']) for way, t in zip(WAYS, (table, table.T), strict=True)}
+  """The search both ways; a clip is right where it says the text. Intervals draw whole texts."""
+  right, concept = rights(held), held['concept']
+  first = pairs.search(table, right, np.arange(len(table)))
+  return dict(zip(WAYS, (first, pairs.search(table.T, right.T, concept)), strict=True))
 
 
 def validate(model: Speech, variables: Mapping, held: pairs.Arrays) -> dict[str, float]:
@@ -333,16 +345,18 @@ def finish(c, task: Task, tables: Mapping[str, np.ndarray], params: Any, workdir
 
 def table(found: Mapping, held: pairs.Arrays, sizes: Mapping[str, int]) -> dict:
   rows: list[dict] = []
-  among = f'{len(held["said"])} clips held out'
-  for way in WAYS:
+  right = rights(held)
+  among = dict(zip(WAYS, (f'{right.shape[1]} clips', f'{right.shape[0]} texts'), strict=True))
+  for way, which in zip(WAYS, (right, right.T), strict=True):
     for system, both in found.items():
       cells = {key: pairs.shown(key, *value) for key, value in both[way].items()}
       own = {'ours': True} if system == CONTRAST else {}
-      row = {'system': system, 'what finds what': way, 'among': among, 'source': SOURCES[system]}
+      row = {'system': system, 'what finds what': way, 'among': among[way], 'source': SOURCES[system]}
       rows.append(row | cells | own)
-  chance = {key: pairs.shown(key, value) for key, value in pairs.chance(len(held['said'])).items()}
-  row = {'system': 'chance', 'what finds what': 'either', 'among': among, 'source': 'computed here, of one right clip'}
-  rows.append(row | chance)
+    chance = {f'R@{k}': retrieval.chance(which, k) for k in pairs.KS} | {'median rank': (which.shape[1] + 1) / 2}
+    cells = {key: pairs.shown(key, value) for key, value in chance.items()}
+    row = {'system': 'chance', 'what finds what': way, 'among': among[way], 'source': 'computed here'}
+    rows.append(row | cells)
   return {
     'title': 'Search among clips of which no text was learnt from',
     'columns': list(COLUMNS),
@@ -358,36 +372,38 @@ def table(found: Mapping, held: pairs.Arrays, sizes: Mapping[str, int]) -> dict:
 
 def galleries(held: pairs.Arrays, scored: np.ndarray) -> list[dict]:
   """Both ways, for queries spread over what is held out, from the shortest to the longest."""
-  queries = np.argsort(held['frames'], kind='stable')[np.linspace(0, len(scored) - 1, SHOWN).astype(int)]
-  heard = lambda n: {'image': picture(held['sound'][n], int(held['frames'][n])), 'text': str(held['name'][n])}
-  said = lambda n: {'text': str(held['said'][n])}
-  right = held['concept'][:, None] == held['concept']
+  said, right = texts(held), rights(held)
+  spread = lambda size: np.argsort(size, kind='stable')[np.linspace(0, len(size) - 1, SHOWN).astype(int)]
+  clip = lambda n: {'image': picture(held['sound'][n], int(held['frames'][n])), 'text': str(held['name'][n])}
+  text = lambda q: {'text': str(held['said'][said[q]])}
 
-  def rows(scored: np.ndarray, query: Callable, item: Callable) -> list[dict]:
+  def rows(scored: np.ndarray, right: np.ndarray, size: np.ndarray, query: Callable, item: Callable) -> list[dict]:
     order = np.argsort(-scored, 1, kind='stable')[:, :NEAREST]
     return [
       {
         'query': query(n),
         'found': [item(m) | {'right': bool(right[n, m]), 'score': f'{scored[n, m]:.2f}'} for m in order[n]],
       }
-      for n in queries
+      for n in spread(size)
     ]
 
   note = (
-    f'The nearest of all {len(scored)} {{}} that were held out; the number is the cosine, ✓ a right one. Spectrograms '
-    'have time from left to right and low frequencies at the bottom.'
+    f'The nearest {NEAREST} of all {{}} that were held out; the number is the cosine, ✓ a right one. Spectrograms have '
+    'time from left to right, all as fast, and low frequencies at the bottom.'
   )
-  return [
-    {'title': 'Speech to text', 'note': note.format('texts'), 'rows': rows(scored.T, heard, said)},
-    {'title': 'Text to speech', 'note': note.format('clips'), 'rows': rows(scored, said, heard)},
-  ]
+  ways = (
+    ('Speech to text', f'{len(said)} texts', rows(scored.T, right.T, held['frames'], clip, text)),
+    ('Text to speech', f'{len(scored.T)} clips', rows(scored, right, held['frames'][said], text, clip)),
+  )
+  return [{'title': title, 'note': note.format(among), 'rows': shown} for title, among, shown in ways]
 
 
 def picture(sound: np.ndarray, frames: int) -> np.ndarray:
-  """A spectrogram [T,M] as uint8 [h,w,3], low frequencies at the bottom."""
-  level = np.clip((sound[:frames].T[::-1] + 2) / 4, 0, 1)  # two deviations either way
+  """A spectrogram [T,M] as uint8 [h,WIDE,3], low frequencies at the bottom, grey behind its last frame."""
+  at = np.arange(WIDE) * len(sound) // WIDE
+  level = np.clip((sound[at].T[::-1] + 2) / 4, 0, 1)  # two deviations either way
   colours = matplotlib.colormaps['magma'](np.repeat(level, TALL, 0))[..., :3]
-  return np.rint(255 * colours).astype(np.uint8)
+  return np.rint(255 * np.where((at < frames)[:, None], colours, NOTHING)).astype(np.uint8)
 
 
 if __name__ == '__main__':

@@ -75,19 +75,20 @@ def test_what_is_prepared(folder):
 
 
 def test_a_clip_is_right_where_it_says_the_text():
-  held = {'concept': np.array([0, 0, 1])}
-  table = np.array([[0.1, 0.9, 0.5], [0.1, 0.9, 0.5], [0.0, 0.2, 0.1]])
+  held = {'concept': np.array([0, 0, 1])}  # two clips say the first text
+  table = np.array([[0.1, 0.9, 0.5], [0.0, 0.2, 0.1]])
   first, second = (speech_retrieval.measure(table, held)[way] for way in speech_retrieval.WAYS)
-  assert first['R@1'][0] == pytest.approx(2 / 3) and first['median rank'][0] == 1
-  assert second['R@1'][0] == pytest.approx(2 / 3)
+  assert (first['R@1'][0], first['median rank'][0]) == (0.5, 1.5)
+  assert second['R@1'][0] == pytest.approx(2 / 3) and second['R@5'][0] == 1
 
 
 def test_what_the_length_tells(folder):
   task = speech_retrieval.prepare(config(folder))
   found = speech_retrieval.by_length(task, task.splits['test'])
-  letters = (task.splits['test']['text'] >= 5).sum(1)
-  assert found.shape == (len(letters),) * 2
-  assert ((found.diagonal()[:, None] >= found - 1e-9).mean()) > 0.9  # tones are as long as their letters say
+  held = task.splits['test']
+  right = speech_retrieval.rights(held)
+  assert found.shape == right.shape == (len({*held['said']}), len(held['said']))
+  assert (found[right] > -4).all() and (found < -8).any()  # frames: tones are as long as their letters say
 
 
 def test_the_letters_that_are_heard_by_hand():
@@ -132,8 +133,9 @@ def test_a_picture_has_low_frequencies_at_the_bottom():
   sound = np.zeros((6, 4), np.float32)
   sound[:, 0] = 2
   found = speech_retrieval.picture(sound, 5)
-  assert found.shape == (4 * speech_retrieval.TALL, 5, 3) and found.dtype == np.uint8
-  assert found[-1].mean() > found[0].mean() and (found[0] == found[1]).all()
+  assert found.shape == (4 * speech_retrieval.TALL, speech_retrieval.WIDE, 3) and found.dtype == np.uint8
+  assert found[-1, 0].mean() > found[0, 0].mean() and (found[0] == found[1]).all()
+  assert (found[:, 200:] == round(255 * speech_retrieval.NOTHING)).all() and (found[:, 199] != found[:, 200]).any()
 
 
 @pytest.mark.parametrize('key, words', [
@@ -172,12 +174,12 @@ def test_a_run_says_what_it_made_and_can_be_resumed_and_tested_again(folder, tmp
   done = call(folder, workdir)
   assert done.code == 0, done.err
   assert f'report: {workdir / "report.html"}' in done.out.splitlines()
-  for words in ('contrast', 'letters heard', 'length alone', 'chance', 'clips held out'):
+  for words in ('contrast', 'letters heard', 'length alone', 'chance', 'were recorded twice'):
     assert words in done.out
   page = (workdir / 'report.html').read_text()
   assert 'Speech to text' in page and page.count('data:image/png') > 8
   made = json.loads((workdir / telling.TABLES).read_text())
-  assert made['experiment'] == 'speech_retrieval' and len(made['tables'][0]['rows']) == 7
+  assert made['experiment'] == 'speech_retrieval' and len(made['tables'][0]['rows']) == 8
   losses = [row['loss'] for row in rows(workdir) if row['split'] == 'train']
   assert len(losses) == 4 and all(0 < loss < 100 for loss in losses)
   table = lambda said: [line for line in said.out.splitlines() if line.startswith('│')]
