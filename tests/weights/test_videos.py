@@ -17,7 +17,7 @@ LOST = ('ogv', 'swf')  # which the decoder does not understand, or whose packets
 
 
 def found(package, name):
-  (file,) = (f for f in metadata.files(package) if f.name == name)
+  (file,) = (f for f in metadata.files(package) if f.name == name and f.parent.name in ('video', 'data'))
   return Path(str(file.locate()))
 
 
