@@ -97,7 +97,8 @@ class SoundTower(nn.Module):
 
   @nn.compact
   def __call__(self, sound: tuple[jax.Array, jax.Array], *, train: bool) -> tuple[jax.Array, jax.Array]:
-    return self.reader(*SpectrogramConv(self.reader.width, self.channels, name='cells')(*sound), train=train)
+    cells = SpectrogramConv(self.reader.width, self.channels, name='cells')
+    return self.reader(*cells(*sound, train=train), train=train)
 
 
 class Speech(nn.Module):

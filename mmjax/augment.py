@@ -1,7 +1,9 @@
-"""What is drawn anew of an image or a sound and its text at each step, on the device: places, colours, keywords, pace.
+"""What is drawn anew of an example at each step, on the device: of an image, its text, a sound or a series.
 
-N pairs, h x w pixels, L words, T frames, M bins of a spectrogram.
+N pairs, h x w pixels, L words, T frames or steps, M bins of a spectrogram, C channels.
 """
+
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +47,54 @@ def closed(text: jax.Array, kept: jax.Array) -> jax.Array:
   order = jnp.argsort(~kept, axis=1, stable=True)
   left = jnp.arange(text.shape[1]) < kept.sum(1, keepdims=True)
   return jnp.where(left, jnp.take_along_axis(text, order, 1), 0)
+
+
+def missing(key: jax.Array, batch: Batch, streams: Sequence[str], rate: float) -> Batch:
+  """A batch in which each of some modalities is hidden from each example with probability `rate`, never all of them.
+
+  Of a stream s, batch['s_mask'] bool [N] or [N,·] says what of it is there.
+  """
+  kept = jax.random.bernoulli(key, 1 - rate, (len(batch[f'{streams[0]}_mask']), len(streams)))
+  kept |= ~kept.any(1, keepdims=True)
+  masks = {f'{s}_mask': batch[f'{s}_mask'] for s in streams}
+  hidden = {name: mask & kept[:, n].reshape(-1, *[1] * (mask.ndim - 1)) for n, (name, mask) in enumerate(masks.items())}
+  return {**batch, **hidden}
+
+
+def series(batch: Batch, key: jax.Array, *, jitter: float, scale: float, warp: float, crop: float) -> Batch:
+  """A series as it is seen once: 'series' [N,T,C] and 'seen' bool, likewise; a series ends with its last step seen.
+
+  crop: up to that share of it is left out, at its start and end together, and what is left stretched to its length;
+  warp (below 1): by that share its pace differs at most, slower here and faster there; scale and jitter: deviations
+  of the gain of each channel and of what is added to each value (Um et al. 2017, arXiv:1706.00527, section 3).
+  """
+  cut, pace, gain, noise = jax.random.split(key, 4)
+  at = paced(cut, pace, batch['seen'].any(-1), warp, crop)
+  before = jnp.floor(at).astype(int)
+  after = jnp.minimum(before + 1, at.shape[1] - 1)
+  take = lambda x, place: jnp.take_along_axis(x, place[..., None], 1)
+  near = jnp.where((at - before < 0.5), before, after)
+  seen = take(batch['seen'], near)
+  both = take(batch['seen'], before) & take(batch['seen'], after)  # between a value and none there is none
+  part = jnp.where(both, (at - before)[..., None], (near != before)[..., None])
+  x = take(batch['series'], before) * (1 - part) + take(batch['series'], after) * part
+  x = x * (1 + scale * jax.random.normal(gain, (len(x), 1, x.shape[2]))) + jitter * jax.random.normal(noise, x.shape)
+  return {**batch, 'series': jnp.where(seen, x, 0), 'seen': seen}
+
+
+def paced(cut: jax.Array, pace: jax.Array, there: jax.Array, warp: float, crop: float) -> jax.Array:
+  """Which step, also between two, is read at each of there, bool [N,T]: float [N,T]; what is behind the end stays.
+
+  The first and last step are read at the ends, or, with crop, a later and an earlier one.
+  """
+  count, steps = there.shape
+  last = jnp.where(there, jnp.arange(steps), 0).max(1, keepdims=True)
+  share = jnp.arange(steps) / jnp.maximum(last, 1)
+  bend = warp * jax.random.uniform(pace, (count, 2), minval=-1) / 2
+  waves = jnp.sin(jnp.pi * share[..., None] * jnp.arange(1, 3)) / (jnp.pi * jnp.arange(1, 3))
+  moved = share + (bend[:, None] * waves).sum(-1)
+  left, right = jnp.split(crop * jax.random.uniform(cut, (count, 2)) / 2, 2, 1)
+  return jnp.where(share <= 1, (left + (1 - left - right) * moved) * last, jnp.arange(steps))
 
 
 def stretched(key: jax.Array, sound: jax.Array, frames: jax.Array, most: float) -> tuple[jax.Array, jax.Array]:
