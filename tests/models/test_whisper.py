@@ -141,7 +141,7 @@ def test_sizes_are_those_of_table_1(name, millions):
 
 @pytest.mark.parametrize('call, said', [
   (lambda: MODEL.init(jax.random.key(0), SOUND[:, :10], TEXT, train=False), r'\(10, 5\): expected 12 frames of 5 bins'),
-  (lambda: MODEL.init(jax.random.key(0), SOUND, TEXT.repeat(3, 1), train=False), 'text of 12 tokens: expected at most 9'),
+  (lambda: MODEL.init(jax.random.key(0), SOUND, TEXT.repeat(3, 1), train=False), 'of 12 tokens: expected at most 9'),
   (lambda: MODEL.clone(text=MODEL.text.clone(schedule='1*[t<t; a<t; t<a]')).init(
     jax.random.key(0), SOUND, TEXT, train=False), 'would learn of those behind it'),
   (lambda: whisper.sized('tny'), "found size 'tny', expected one of .* did you mean 'tiny'"),
