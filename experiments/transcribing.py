@@ -222,7 +222,7 @@ def aligned(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def cuts(wave: np.ndarray, samples: int) -> list[tuple[int, int]]:
-  """Where the windows of a sound [S] begin and end: at most `samples` each, all but the last cut where it is quietest."""
+  """Where the windows of a sound [S] begin and end, each of at most `samples`; the next begins where it is quietest."""
   block, found, begin = mel.RATE // 10, [], 0
   while len(wave) - begin > samples:
     late = wave[begin + samples - int(CUT * mel.RATE) : begin + samples]
@@ -244,10 +244,11 @@ def draw(file: Path, heard: Heard, title: str) -> None:
   figure.suptitle(f'{title}{more}', fontsize=12)
   grid = figure.add_gridspec(len(heights), 1, height_ratios=heights)
   for n, window in enumerate(shown):
-    words, place = window.words, {'aspect': 'auto', 'interpolation': 'nearest'}
+    words = window.words
+    place: dict[str, Any] = {'aspect': 'auto', 'interpolation': 'nearest'}
     begin, end = window.begins, window.begins + window.seconds
     below = figure.add_subplot(grid[2 * n + 1])
-    sound = {'cmap': 'gray_r', 'origin': 'lower', 'extent': (begin, end, 0, 1), 'vmin': -1, 'vmax': 1.5}
+    sound: dict[str, Any] = {'cmap': 'gray_r', 'origin': 'lower', 'extent': (begin, end, 0, 1), 'vmin': -1, 'vmax': 1.5}
     below.imshow(window.spectrogram.T, **sound, **place)
     below.set_yticks([])
     below.set_ylabel('mel bins', fontsize=9)
@@ -260,7 +261,7 @@ def draw(file: Path, heard: Heard, title: str) -> None:
     above.set_yticks(np.arange(len(words)) + 0.5, [plain(word) for word, _ in words], fontsize=8)
     above.tick_params(labelbottom=False)
     above.set_title('cross-attention: each word over the sound, and its peak', fontsize=9)
-    right, step = -np.inf, 0.15 * window.seconds / (0.9 * width)  # of a label, so that it does not lie on another
+    right, step = -np.inf, 0.17 * window.seconds / (0.9 * width)  # of a label, so that it does not lie on another
     for row, (word, at) in enumerate(words):
       above.plot(begin + at, row + 0.5, 'o', color='tab:orange', markersize=4)
       below.axvline(begin + at, color='tab:orange', linewidth=0.8)
