@@ -254,8 +254,9 @@ def scores(model: Speech, variables: Mapping, held: pairs.Arrays, letters: bool)
   found = {CONTRAST: ask('text')[said] @ ask('image').T}
   if letters:
     out = {key: ask(key) for key in ('letters', 'heard')}
-    likely = jax.jit(lambda text: -unlikely(out, jnp.tile(text, (len(given[0]), 1))))
-    found[LETTERS] = np.stack([np.asarray(likely(text)) for text in held['text'][said]])
+    likely = jax.jit(lambda out, text: -unlikely(out, jnp.tile(text, (len(given[0]), 1))))
+    table = np.stack([np.asarray(likely(out, text)) for text in held['text'][said]])
+    found[LETTERS] = table / (held['text'][said] >= len(tokens.SPECIAL)).sum(1, keepdims=True)  # else short texts win
   return found
 
 
@@ -367,6 +368,7 @@ def table(found: Mapping, held: pairs.Arrays, sizes: Mapping[str, int]) -> dict:
       'this one run, by drawing whole texts; some texts were recorded twice.',
       f'Learnt from {sizes["train"]} clips; {sizes["validation"]} in validation. Single letters and numbers are among '
       'those held out.',
+      'Letters heard: the likelihood of a text by CTC, for a letter, of the same sound tower.',
     ],
   }
 
@@ -375,7 +377,7 @@ def galleries(held: pairs.Arrays, scored: np.ndarray) -> list[dict]:
   """Both ways, for queries spread over what is held out, from the shortest to the longest."""
   said, right = texts(held), rights(held)
   spread = lambda size: np.argsort(size, kind='stable')[np.linspace(0, len(size) - 1, SHOWN).astype(int)]
-  clip = lambda n: {'image': picture(held['sound'][n], int(held['frames'][n])), 'text': str(held['name'][n])}
+  clip = lambda n: {'image': picture(held['sound'][n], int(held['frames'][n])), 'text': f'“{held["said"][n]}”'}
   text = lambda q: {'text': str(held['said'][said[q]])}
 
   def rows(scored: np.ndarray, right: np.ndarray, size: np.ndarray, query: Callable, item: Callable) -> list[dict]:
@@ -390,7 +392,7 @@ def galleries(held: pairs.Arrays, scored: np.ndarray) -> list[dict]:
 
   note = (
     f'The nearest {NEAREST} of all {{}} that were held out; the number is the cosine, ✓ a right one. Spectrograms have '
-    'time from left to right, all as fast, and low frequencies at the bottom.'
+    'time from left to right, all as fast, and low frequencies at the bottom; below is what is said.'
   )
   ways = (
     ('Speech to text', f'{len(said)} texts', rows(scored.T, right.T, held['frames'], clip, text)),
