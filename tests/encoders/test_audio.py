@@ -12,17 +12,17 @@ MODEL = SpectrogramConv(width=6, channels=(3, 5))
 
 def tokens(spectrogram, frames, model=MODEL, variables=None):
   mask = jnp.arange(spectrogram.shape[1]) < jnp.asarray(frames)[:, None]
-  variables = variables or model.init(jax.random.key(0), spectrogram, mask)
-  return *model.apply(variables, spectrogram, mask), variables
+  variables = variables or model.init(jax.random.key(0), spectrogram, mask, train=False)
+  return *model.apply(variables, spectrogram, mask, train=False), variables
 
 
 def test_a_convolution_by_hand():
   """One channel of ones, no norm's gain but its bias: the norm of one channel is 0, so its bias is what is left."""
   model = SpectrogramConv(width=1, channels=(1,))
   spectrogram, mask = jnp.ones((1, 4, 2)), jnp.ones((1, 4), bool)
-  variables = model.init(jax.random.key(0), spectrogram, mask)
+  variables = model.init(jax.random.key(0), spectrogram, mask, train=False)
   variables = jax.tree.map(jnp.ones_like, variables)
-  found, found_mask = model.apply(variables, spectrogram, mask)
+  found, found_mask = model.apply(variables, spectrogram, mask, train=False)
   assert found_mask.tolist() == [[True, True]]
   np.testing.assert_allclose(found, jnp.full((1, 2, 1), jax.nn.gelu(1.0) + 1), rtol=1e-6)  # one bin is left
 
@@ -31,11 +31,11 @@ def test_two_channels_by_hand():
   """The one weight is that of a frame later and a bin higher, so that only the first cell hears the 1."""
   model = SpectrogramConv(width=2, channels=(2,))
   spectrogram, mask = jnp.zeros((1, 3, 3)).at[0, 1, 1].set(1.0), jnp.ones((1, 3), bool)
-  params = model.init(jax.random.key(0), spectrogram, mask)['params']
+  params = model.init(jax.random.key(0), spectrogram, mask, train=False)['params']
   kernel = jnp.zeros((3, 3, 1, 2)).at[2, 2, 0, 0].set(7.0)
   params['conv0'] = {'kernel': kernel, 'bias': jnp.zeros(2)}
   params['project'] = {'kernel': jnp.array([[1.0, 0], [0, 1], [0, 0], [0, 0]]), 'bias': jnp.zeros(2)}
-  found, _ = model.apply({'params': params}, spectrogram, mask)
+  found, _ = model.apply({'params': params}, spectrogram, mask, train=False)
   np.testing.assert_allclose(found[0, 0], jax.nn.gelu(jnp.array([1.0, -1.0])), atol=1e-5)
   np.testing.assert_allclose(found[0, 1], 0, atol=1e-6)
 
