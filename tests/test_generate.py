@@ -81,6 +81,22 @@ def test_no_text_is_shorter_than_asked():
   assert found[0].tolist().index(END) == 4
 
 
+def test_what_is_barred_is_not_written():
+  table = np.array([[0, 3, 2, 1, 0]] * 5)
+  write = lambda **which: generate.greedy(
+    generate.barring(chain(table), **which), jnp.array([[0, 0]]), length=4
+  ).tolist()[0][2:]
+  assert write() == [1, 1]
+  assert write(never=[1]) == [2, 2]
+  assert write(first=[1]) == [2, 1]
+  assert write(never=[1], first=[2, END]) == [0, 2]
+  one = generate.beam(generate.barring(chain(table), [1], [2, END]), jnp.array([[0, 0]]), beams=1, length=4)
+  assert one.tolist()[0][2:] == [0, 2]
+  for wrong in ({'never': [5]}, {'first': [-1]}):
+    with pytest.raises(UserError, match=r'found (5|-1) to (5|-1), expected 0 to 4'):
+      write(**wrong)
+
+
 def test_only_the_likeliest_are_drawn():
   logits = jnp.log(jnp.array([[0.5, 0.3, 0.15, 0.05]]))
   kept = lambda **how: np.isfinite(generate.likeliest(logits, **how))[0].tolist()

@@ -25,7 +25,8 @@ from mmjax.errors import UserError, nearest
 from mmjax.workdir import making, write_atomic
 
 FORMAT = 'mmjax 1'
-BESIDE = ('vocab.txt', 'tokenizer.json', 'preprocessor_config.json')  # what a published folder says of words and pixels
+# what a published folder says of words, of pixels and of what may be written
+BESIDE = ('vocab.txt', 'tokenizer.json', 'preprocessor_config.json', 'generation_config.json')
 Tensors = Mapping[str, np.ndarray]
 Seen = Callable[[int], None]  # told of the bytes of each tensor that was dealt with
 

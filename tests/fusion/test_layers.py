@@ -429,6 +429,25 @@ def test_each_of_the_three_rates_acts(rate):
   )
 
 
+# --- streams that come normed -----------------------------------------------------------------------------------------
+
+
+def test_a_stream_that_comes_normed_is_read_as_it_is():
+  """Norms of scale 1 and bias 0 do nothing to what is normed: with its own norm, v is then read alike."""
+  module, x = stack('2*[t<t noffn; t<v]', norm='pre', eps=1e-12, scan=True), streams('tv')
+  x['v'] = layer_norm({'scale': 1.0, 'bias': 0.0}, x['v'])
+  variables = start(module, x)
+  given = module.clone(normed='v')
+  dropped = jax.tree.map(lambda a: a, variables['params'])
+  owned = dropped['group0']['sub1_v'].pop('norm')
+  assert jax.tree.structure(dropped) == jax.tree.structure(start(given, x)['params'])
+  found = given.apply({'params': dropped}, x, train=False)
+  plain = jax.tree.map(lambda a: a, variables['params'])
+  plain['group0']['sub1_v']['norm'] = {'scale': jnp.ones_like(owned['scale']), 'bias': jnp.zeros_like(owned['bias'])}
+  close(found, module.apply({'params': plain}, x, train=False))
+  assert np.abs(found['t'] - given.apply({'params': dropped}, x | {'v': 2 * x['v']}, train=False)['t']).max() > 1e-3
+
+
 # --- N questions an image ---------------------------------------------------------------------------------------------
 
 
