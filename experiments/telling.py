@@ -77,8 +77,8 @@ def finish(
   tables: Sequence[Mapping],
   params: Any,
   began: float,
-  galleries: Sequence[Mapping] = (),
   drawings: Sequence[Mapping] = (),
+  galleries: Sequence[Mapping] = (),
   examples: Sequence[Mapping] = (),
 ) -> None:
   """Prints the tables, writes report.html with all that is given, and says where it is. began: in unix seconds."""
@@ -99,8 +99,8 @@ def finish(
     config=c.to_dict(),
     history=[json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()],
     tables=tables,
-    galleries=galleries,
     drawings=drawings,
+    galleries=galleries,
     examples=examples,
     command=command_line(),
   )

@@ -18,7 +18,7 @@ SOUNDS = ('rising', 'falling', 'steady', 'pulsing')
 CLASSES = 4
 SPLITS = {'train': (4000, 6301), 'validation': (500, 6302), 'test': (1000, 6303)}  # M, seed
 FRAMES, SIDE = 8, 32  # of a clip, pixels
-RATE, SAMPLES = 8000, 4080  # Hz; half a second, which 25 ms every 10 ms fill
+RATE, SAMPLES = 8000, 4000  # Hz; half a second, which 25 ms every 10 ms fill
 
 
 def class_of(motion: np.ndarray, sound: np.ndarray) -> np.ndarray:
@@ -27,7 +27,7 @@ def class_of(motion: np.ndarray, sound: np.ndarray) -> np.ndarray:
 
 
 def generate(number: int, seed: int) -> dict[str, np.ndarray]:
-  """Draws M clips: 'video' uint8 [M,8,32,32,3], 'wave' int16 [M,4080] at 8 kHz, 'motion', 'sound', 'label' int [M]."""
+  """Draws M clips: 'video' uint8 [M,8,32,32,3], 'wave' int16 [M,4000] at 8 kHz, 'motion', 'sound', 'label' int [M]."""
   rng = np.random.RandomState(seed)  # its streams are frozen for good (NEP 19)
   motion, sound = rng.randint(len(MOTIONS), size=number), rng.randint(len(SOUNDS), size=number)
   return {
@@ -50,7 +50,7 @@ def _video(rng: np.random.RandomState, way: int) -> np.ndarray:
   across, down = columns - x[:, None, None], rows - y[:, None, None]
   inside = across**2 + down**2 < half**2 if rng.rand() < 0.5 else np.maximum(abs(across), abs(down)) < half
   ground, colour = rng.uniform(30, 220, 3), rng.uniform(0, 255, 3)
-  colour = np.where(abs(colour - ground).max() < 80, 255 - ground, colour)
+  colour = np.where(abs(colour - ground).max() < 80, ground + np.where(ground > 127, -100, 100), colour)
   clip = np.where(inside[..., None], colour, ground) + rng.normal(0, 8, (FRAMES, SIDE, SIDE, 3))
   return np.clip(clip, 0, 255).astype(np.uint8)
 

@@ -1,4 +1,4 @@
-"""Made-up patient records of a picture, a series of measurements and a note. Drawn by code: nothing in them is medicine.
+"""Made-up patient records of a picture, a series of measurements and a note. Drawn by code: nothing in it is medicine.
 
 The picture shows a chest with or without a shadow; the measurements, taken now and then and never all at once, a body
 with or without fever; the note says whether a shadow was there before. What the record is answered with follows by a

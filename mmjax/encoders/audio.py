@@ -1,7 +1,10 @@
 """Spectrograms and waves -> tokens. B batch, T frames, M mel bins, P patches, S samples, N tokens, D width."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from einops import rearrange
 from flax import linen as nn
 
@@ -35,8 +38,68 @@ class SpectrogramEmbed(nn.Module):
     image = rearrange(spectrogram, 'B T M -> B M T 1')
     x = nn.Conv(self.width, side, self.strides, 'VALID', kernel_init=init, name='project')(image)
     x = rearrange(x, 'B m t D -> B (m t) D')
-    first = jnp.broadcast_to(self.param('tokens', init, (self.tokens, self.width)), (len(x), self.tokens, self.width))
-    return jnp.concatenate([first, x], 1) + self.param('position', init, (self.tokens + x.shape[1], self.width))
+    if self.tokens:
+      first = self.param('tokens', init, (self.tokens, self.width))
+      x = jnp.concatenate([jnp.broadcast_to(first, (len(x), *first.shape)), x], 1)
+    return x + self.param('position', init, x.shape[1:])
+
+
+class SpectrogramConv(nn.Module):
+  """Spectrogram -> a token for each few frames, by strided convolutions over time and frequency.
+
+  spectrogram [B,T,M] float, mask [B,T] bool -> (tokens [B,N,D], mask [B,N]). Each of `channels` halves frames and bins,
+  rounded up; token n stands for the frames around n * 2**len(channels). What is masked is 0 before each convolution, as
+  what is outside of the spectrogram is, so that padding changes nothing.
+  """
+
+  width: int
+  channels: tuple[int, ...]
+
+  @nn.compact
+  def __call__(self, spectrogram: jax.Array, mask: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
+    x = rearrange(spectrogram, 'B T M -> B T M 1')
+    for n, channels in enumerate(self.channels):
+      x = jnp.where(mask[:, :, None, None], x, 0)
+      x = nn.Conv(channels, (3, 3), (2, 2), ((1, 1), (1, 1)), name=f'conv{n}')(x)
+      x, mask = nn.gelu(nn.LayerNorm(name=f'norm{n}')(x)), mask[:, ::2]
+    return nn.Dense(self.width, name='project')(rearrange(x, 'B N m c -> B N (m c)')), mask
+
+
+class FrameEmbed(nn.Module):
+  """Spectrogram -> a token of every second frame, with its place (Whisper, section 2.2): two convolutions over three
+  frames, each through GELU, the second with stride 2, and sinusoids, which are a parameter that is not trained.
+
+  spectrogram [B,2T,M] float -> [B,T,D]. frames, bins: the 2T and M that it is made for.
+  Raises UserError for another spectrogram.
+  """
+
+  width: int
+  frames: int
+  bins: int
+  init_std: float = 0.02
+
+  @nn.compact
+  def __call__(self, spectrogram: jax.Array) -> jax.Array:
+    if spectrogram.shape[1:] != (self.frames, self.bins):
+      raise UserError(f'spectrogram {spectrogram.shape[1:]}: expected {self.frames} frames of {self.bins} bins')
+    init = nn.initializers.normal(self.init_std)
+    conv = partial(nn.Conv, self.width, (3,), padding=1, kernel_init=init)
+    x = nn.gelu(conv(name='conv0')(spectrogram), approximate=False)
+    x = nn.gelu(conv(strides=2, name='conv1')(x), approximate=False)
+    place = self.param('position', lambda key: jnp.asarray(sinusoids(self.frames // 2, self.width)))
+    return x + jax.lax.stop_gradient(place)
+
+
+def sinusoids(length: int, width: int) -> np.ndarray:
+  """Whisper's: position n is sin(n f) for width/2 frequencies from 1 to 1/10,000, then their cosines: [length,width].
+
+  Raises UserError for a width that is odd or below 4.
+  """
+  if width % 2 or width < 4:
+    raise UserError(f'width {width}: expected an even one, at least 4, of sines and cosines')
+  frequency = 10_000.0 ** -np.linspace(0, 1, width // 2)
+  angle = np.arange(length)[:, None] * frequency
+  return np.concatenate([np.sin(angle), np.cos(angle)], 1).astype(np.float32)
 
 
 class WaveNet(nn.Module):

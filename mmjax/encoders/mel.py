@@ -26,7 +26,7 @@ AST_MEAN, AST_STD = -4.2677393, 4.5689974  # of AudioSet
 
 
 def whisper(wave: jax.Array, bins: int = 80) -> jax.Array:
-  """wave [B,S] float in -1..1, 16,000 samples a second -> [B,S//160,bins], about -1..1.5. Frame n is around sample 160 n.
+  """wave [B,S] float in -1..1, 16,000 samples a second -> [B,S//160,bins] about -1..1.5, around sample 160 n.
 
   What is more than 8 (log10 of power: 80 dB) below the loudest of a recording is put there, then (x + 4) / 4.
   Raises UserError for a wave too short to be mirrored at its ends.
