@@ -65,6 +65,7 @@ def test_a_file_that_is_none_is_one_line(tmp_path):
       series.read_ts(tmp_path / name)
 
 
+@pytest.mark.weights
 @pytest.mark.parametrize('name', series.SETS)
 def test_the_sets_are_those_that_were_published(name):
   found = series.load(name)  # which compares their sizes with SETS
@@ -74,6 +75,7 @@ def test_the_sets_are_those_that_were_published(name):
   assert not any(np.isnan(case).any() for cases in found.values() for case in cases.values)
 
 
+@pytest.mark.weights
 def test_first_values_of_a_set():
   train = series.load('BasicMotions')['train']
   assert train.values[0][:3, 0].tolist() == np.float32([0.079106, 0.079106, -0.903497]).tolist()

@@ -37,7 +37,7 @@ def finished(tmp_path_factory):
   return workdir, done
 
 
-@pytest.mark.slow
+@pytest.mark.weights
 def test_a_run_says_what_it_made(finished):
   workdir, done = finished
   assert f'report: {workdir / "report.html"}' in done.out.splitlines()
@@ -55,7 +55,7 @@ def test_a_run_says_what_it_made(finished):
   assert 'GunPoint: series of each class' in page and 'JapaneseVowels: what was taken for what' in page
 
 
-@pytest.mark.slow
+@pytest.mark.weights
 def test_a_finished_run_is_tested_again(finished):
   workdir, done = finished
   again = call(workdir, "--config.data.sets=('JapaneseVowels','GunPoint')", f'--config.systems={tuple(series.SYSTEMS)}',
