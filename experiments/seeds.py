@@ -17,7 +17,10 @@ from mmjax.errors import UserError
 from mmjax.workdir import flatten, write_atomic
 
 SEED = {'seed'}  # the keys in which the runs may differ
-ORDER = ('clip', 'blip', 'dalle', 'composed_search', 'sentiment')
+ORDER = (
+  'clip', 'blip', 'dalle', 'composed_search', 'sentiment', 'mult', 'mbt', 'sensors', 'records', 'series',
+  'speech_retrieval',
+)  # fmt: skip
 SOURCE = 'source'  # a column that the command stands for
 
 # experiment, what is shown of it, a part of a table's title, a column, and what rows must have in other columns
@@ -33,6 +36,13 @@ HEADLINES: tuple[tuple[str, str, str, str, dict[str, str]], ...] = (
   ('dalle', 'reconstructions, PSNR in dB', 'Pictures', 'PSNR, dB', {}),
   ('composed_search', 'R@1 of products held out, by picture and wish', 'Search', 'R@1', {'wishes': 'held out'}),
   ('sentiment', 'accuracy on posts with new pictures', 'Accuracy', 'all', {'test': 'new pictures'}),
+  ('mbt', 'accuracy on clips whose class neither picture nor sound tells', 'Accuracy', 'all there', {}),
+  ('sensors', "accuracy of a robot's actions", 'Accuracy', 'all there', {}),
+  ('records', 'accuracy on records', 'Accuracy', 'all there', {}),
+  ('series', 'accuracy on JapaneseVowels', 'Accuracy', 'JapaneseVowels', {}),
+  ('series', 'accuracy on GunPoint', 'Accuracy', 'GunPoint', {}),
+  ('speech_retrieval', 'R@5 of speech for a text', 'Search', 'R@5', {'what finds what': 'text to speech'}),
+  ('speech_retrieval', 'R@5 of texts for speech', 'Search', 'R@5', {'what finds what': 'speech to text'}),
 )
 
 
@@ -223,4 +233,4 @@ def headlines(every: Mapping[str, Sequence[Mapping]]) -> list[str]:
   if not rows:
     return []
   head = ['| what | reached | seeds | minutes a seed, at most | made by |', '|---|---|---|---|---|']
-  return ['', '**Search, captions, pictures** (all tables: [docs/results.md](docs/results.md))', '', *head, *rows]
+  return ['', '**Search, captions, pictures, sound, series** (all tables: [docs/results.md](docs/results.md))', '', *head, *rows]
