@@ -152,6 +152,7 @@ WITHOUT = {  # a model file -> why no experiment and config are of its name
   'timesformer': 'begins with a trained ViT, which is not here',
   'patchtst': 'reads series alone',
   'mult': 'exact; its experiment is to come',
+  'whisper': 'is not trained here: experiments/transcribe.py runs trained weights',
   'images': 'no model: a text with several images',
   'bert': 'reads text alone; it is the text encoder of others',
   'gpt': 'reads text alone',
