@@ -77,6 +77,7 @@ def finish(
   tables: Sequence[Mapping],
   params: Any,
   began: float,
+  drawings: Sequence[Mapping] = (),
   galleries: Sequence[Mapping] = (),
   examples: Sequence[Mapping] = (),
 ) -> None:
@@ -98,6 +99,7 @@ def finish(
     config=c.to_dict(),
     history=[json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()],
     tables=tables,
+    drawings=drawings,
     galleries=galleries,
     examples=examples,
     command=command_line(),

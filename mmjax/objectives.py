@@ -42,6 +42,12 @@ def answers(out: Batch, batch: Batch, axis: str | None = None) -> tuple[Losses, 
   return {'answer': (loss.sum(), batch['weight'].sum(), 1.0)}, answer_metrics(out['answers'], batch)
 
 
+def absolute_error(out: Batch, batch: Batch, axis: str | None = None) -> tuple[Losses, Metrics]:
+  """A number told: the distance from it. out['answers'] [B,1], batch['target'] [B] float, 'weight' [B]."""
+  loss = jnp.abs(out['answers'][:, 0] - batch['target']) * batch['weight']
+  return {'error': (loss.sum(), batch['weight'].sum(), 1.0)}, {}
+
+
 def soft_answers(out: Batch, batch: Batch, axis: str | None = None) -> tuple[Losses, Metrics]:
   """VQA's soft labels: binary cross-entropy summed over answers (LXMERT's code: its mean, times the number of answers).
 

@@ -134,14 +134,20 @@ class MulT(nn.Module):
       both = jnp.concatenate([out[f'{s}<{other}'] for other in STREAMS if other != s], -1)
       memory = net(f'{s}_memory', layers=max(self.layers, MEMORY_LAYERS), width=2 * self.width)
       out[s] = memory(both, mask=masks.get(s), train=train)
-      last.append(_last(out[s], masks.get(s)))
+      last.append(last_step(out[s], masks.get(s)))
     read = jnp.concatenate(last, -1)
-    dense = lambda size, name: nn.Dense(size, kernel_init=kernel_init, name=name)
-    deep = dense(read.shape[-1], 'head1')(drop(nn.relu(dense(read.shape[-1], 'head0')(read)), self.out_dropout))
-    return out | {'last': read, 'answers': dense(self.num_answers, 'answer_score')(deep + read)}
+    return out | {'last': read, 'answers': answered(read, self.num_answers, self.out_dropout, self.init_std, train)}
 
 
-def _last(x: jax.Array, mask: jax.Array | None) -> jax.Array:
+def answered(read: jax.Array, num_answers: int, dropout: float, init_std: float, train: bool) -> jax.Array:
+  """The head, in the module that calls it: read [B,D] -> [B,A]."""
+  dense = lambda size, name: nn.Dense(size, kernel_init=nn.initializers.normal(init_std), name=name)
+  wide = nn.relu(dense(read.shape[-1], 'head0')(read))
+  deep = dense(read.shape[-1], 'head1')(nn.Dropout(dropout, deterministic=not train)(wide))
+  return dense(num_answers, 'answer_score')(deep + read)
+
+
+def last_step(x: jax.Array, mask: jax.Array | None) -> jax.Array:
   """The last step that is there: [B,T,D] -> [B,D]; the first where none is."""
   if mask is None:
     return x[:, -1]

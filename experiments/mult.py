@@ -1,0 +1,450 @@
+"""Who contradicts the other two, by a report, a sound and a video that are not aligned: each alone, late fusion, MulT.
+
+Trains every system of the config on made-up scenes (data/witnesses.py), each in a folder of its own that an interrupted
+run goes on from. One witness alone knows nothing of the answer, by construction, and what two know is known too: both
+stand in the table, with intervals, and beside them the fused systems with a modality missing. The report shows scenes
+with what each system's attention between two modalities reads.
+
+With `--config=configs/mult.py:base --config.data.file=FILE` the same on features of CMU-MOSI or MOSEI (data/mosi.py),
+scored by its many measures, published figures beside.
+"""
+
+from experiments import EVAL_FLAGS as FLAGS
+from experiments import MODES
+from mmjax import cli
+
+CONFIG = 'configs/mult.py:witnesses'
+
+if __name__ == '__main__':
+  cli.check(config=CONFIG, modes=MODES, flags=FLAGS, doc=__doc__)  # a misspelt flag is said before the slow imports
+
+import functools
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from configs import mult as complete
+from experiments import pairs, telling, training
+from mmjax import objectives
+from mmjax.data import mosi, witnesses
+from mmjax.data.pipeline import load
+from mmjax.errors import UserError, nearest
+from mmjax.fusion import maps
+from mmjax.fusion.layers import MAPS
+from mmjax.layers.blocks import made_of
+from mmjax.metrics import sentiment
+from mmjax.models.mult import STREAMS, MulT, Net, answered, last_step
+from mmjax.report.sequences import Span, reading, series
+from mmjax.workdir import open_workdir
+
+SETS = ('witnesses', 'mosi')
+PADDING = ('masked', 'read')
+NAMES = {'t': 'text', 'a': 'audio', 'f': 'vision'}
+APART = {name: s for s, name in NAMES.items()} | {
+  'late': STREAMS
+}  # systems that fuse late, or nothing -> what they read
+SHOWN = 4
+PUBLISHED = (  # of CMU-MOSEI and MOSI, unaligned; the measures as mmjax/metrics/sentiment.py names them
+  ('MulT, its paper, MOSEI; second-hand: quoted in https://github.com/yaohungt/Multimodal-Transformer/issues/8',
+   {'Acc-7': 50.7, 'Acc-2, without zeros': 81.6, 'F1, without zeros': 81.6, 'MAE': 0.591, 'correlation': 0.694}),
+  ('MulT of MMSA, MOSEI, on text features of BERT (not comparable): results/result-stat.md of thuiar/MMSA',
+   {'Acc-7': 52.84, 'Acc-2, zeros positive': 81.15, 'Acc-2, without zeros': 84.63, 'MAE': 0.5593,
+    'correlation': 0.7331}),
+  ('MulT of MMSA, MOSI, likewise',
+   {'Acc-7': 36.91, 'Acc-2, zeros positive': 79.71, 'Acc-2, without zeros': 80.98, 'MAE': 0.8799,
+    'correlation': 0.7022}),
+)  # fmt: skip
+
+
+class Apart(nn.Module):
+  """Some modalities, each read by itself alone: MulT's stack reading itself, its last step; all of them into one head.
+
+  sequences and masks as of MulT; what is not in `streams` is not read. Returns 'answers' [B,A].
+  """
+
+  num_answers: int
+  streams: str
+  layers: int
+  width: int
+  heads: int
+  causal: bool
+  quirks: tuple[str, ...]
+  attention_dropout: float
+  relu_dropout: float
+  dropout: float
+  embed_dropout: float
+  out_dropout: float
+  init_std: float
+  scan: bool
+
+  @nn.compact
+  def __call__(
+    self, sequences: Mapping[str, jax.Array], masks: Mapping[str, jax.Array], *, train: bool
+  ) -> dict[str, jax.Array]:
+    kernel_init = nn.initializers.normal(self.init_std)
+    last = []
+    for s in self.streams:
+      x = nn.Dense(self.width, use_bias=False, kernel_init=kernel_init, name=f'project_{s}')(sequences[s])
+      x = made_of(Net, self, f'{s}_reads_itself')(x, mask=masks[s], train=train)
+      last.append(last_step(x, masks[s]))
+    read = jnp.concatenate(last, -1)
+    return {'answers': answered(read, self.num_answers, self.out_dropout, self.init_std, train)}
+
+
+def model_of(system: str, c: Any, num_answers: int) -> nn.Module:
+  """Raises UserError for an unknown system."""
+  if system == 'mult':
+    return MulT(num_answers, **c.model)
+  if system not in APART:
+    known = [*APART, 'mult']
+    raise UserError(f'--config.systems: found {system!r}, expected some of {tuple(known)}{nearest(system, known)}')
+  shared = {key: value for key, value in c.model.items() if key not in ('targets', 'layers')}
+  return Apart(num_answers, APART[system], c.apart.layers, **shared)
+
+
+def name_of(system: str) -> str:
+  return {'late': 'late fusion', 'mult': 'MulT'}.get(system, f'{system} alone')
+
+
+def reads(system: str) -> str:
+  """The streams that a system reads."""
+  return APART.get(system, STREAMS)
+
+
+class Task(NamedTuple):
+  """What is learnt: arrays [M,...] of each split: 't', 'a' and 'f' with 't_mask' ..., 'weight', and what is wanted:
+  'answer' with 'question_type', or 'target'."""
+
+  splits: dict[str, dict[str, np.ndarray]]  # 'train', 'validation', 'test'
+  num_answers: int
+  objective: Any
+  measure: Callable[[np.ndarray, Mapping[str, np.ndarray]], dict]  # (outputs [M,A], a split) -> {name: score}
+
+
+def prepare(c: Any) -> Task:
+  """Raises UserError for data that are none."""
+  training.known_set(c.data.name, SETS)
+  if c.data.padding not in PADDING:
+    known = f'expected one of {PADDING}{nearest(c.data.padding, PADDING)}'
+    raise UserError(f'--config.data.padding: found {c.data.padding!r}, {known}')
+  if (c.data.name == 'mosi') != bool(c.data.file):
+    wanted = 'a file of features (see mmjax/data/mosi.py)' if c.data.name == 'mosi' else "'', or data.name=mosi"
+    raise UserError(f'--config.data.file: found {c.data.file!r} with data.name={c.data.name}, expected {wanted}')
+  if c.data.name == 'mosi':
+    found = mosi.read(c.data.file)
+    part = lambda arrays: inputs(c, *mosi.features(arrays)) | {'target': arrays['labels']}
+    splits = {'train': part(found['train']), 'validation': part(found['valid']), 'test': part(found['test'])}
+    told = lambda out, held: sentiment.scores(out[:, 0], held['target'])
+    return Task(splits, 1, objectives.absolute_error, told)
+  splits = {}
+  for split in witnesses.SPLITS:
+    source = list(load(witnesses.Witnesses, split, c.data.dir or None))
+    scene = {key: np.stack([example[key] for example in source]) for key in source[0]}
+    kind = np.eye(len(witnesses.ANSWERS), dtype=bool)[scene['answer']]
+    splits[split] = inputs(c, *witnesses.features(scene)) | scene | {'question_type': kind}
+  return Task(splits, len(witnesses.ANSWERS), objectives.answers, accuracy)
+
+
+def inputs(c: Any, sequences: Mapping, masks: Mapping) -> dict[str, np.ndarray]:
+  """A split as it is batched: 't', 't_mask' ..., 'weight' 1."""
+  seen = {s: mask if c.data.padding == 'masked' else np.ones_like(mask) for s, mask in masks.items()}
+  weight = np.ones(len(sequences['t']), np.float32)
+  return {**sequences, **{f'{s}_mask': mask for s, mask in seen.items()}, 'weight': weight}
+
+
+KEYS = (*STREAMS, *(f'{s}_mask' for s in STREAMS))
+LEARNT = (*KEYS, 'weight', 'answer', 'question_type', 'target')  # of a split, what is batched
+
+
+def examples(arrays: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+  """A split, one by one."""
+  kept = [key for key in LEARNT if key in arrays]
+  return [{key: arrays[key][n] for key in kept} for n in range(len(arrays['weight']))]
+
+
+def given(batch: Mapping) -> tuple[dict, dict]:
+  """What the models are called with: (sequences, masks)."""
+  return {s: batch[s] for s in STREAMS}, {s: batch[f'{s}_mask'] for s in STREAMS}
+
+
+def without(batch: Mapping, stream: str, rows: Any = True) -> dict:
+  """A batch that lacks a stream, in all rows or in some (bool [B]): no step may be read, and its numbers are 0.
+
+  Both, as attention that may read nothing gives the mean of all.
+  """
+  there = ~(jnp.asarray(rows) & jnp.ones(len(batch[stream]), bool))
+  return {
+    **batch,
+    stream: batch[stream] * there[:, None, None],
+    f'{stream}_mask': batch[f'{stream}_mask'] & there[:, None],
+  }
+
+
+def dropped(rate: float, streams: str):
+  """What `train.train_step` draws anew of a batch: which samples lack one of the streams, at that rate."""
+
+  def augmented(batch, key):
+    some, which = jax.random.split(key)
+    rows = len(batch['weight'])
+    lacks = jnp.where(
+      jax.random.bernoulli(some, rate, (rows,)), jax.random.randint(which, (rows,), 0, len(streams)), -1
+    )
+    for n, stream in enumerate(streams):
+      batch = without(batch, stream, lacks == n)
+    return batch
+
+  return augmented
+
+
+def forward(model: nn.Module):
+  """What `train.train_step` runs."""
+
+  def run(variables, batch, *, train, key):
+    rngs = {'dropout': key} if train else {}
+    return {'answers': model.apply(variables, *given(batch), train=train, rngs=rngs)['answers']}, {}
+
+  return run
+
+
+def named(mean: Mapping[str, Any]) -> dict[str, float]:
+  """Divided metric sums, the accuracy as one."""
+  more = {'accuracy': np.ma.mean(mean['accuracy'])} if 'accuracy' in mean else {}
+  return training.scalars({name: value for name, value in mean.items() if name != 'accuracy'} | more)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _answers(model: Any, variables: Mapping, batch: Mapping) -> jax.Array:
+  return model.apply(variables, *given(batch), train=False)['answers']
+
+
+def outputs(c: Any, model: nn.Module, variables: Mapping, held: Mapping, lacking: str = '') -> np.ndarray:
+  """[M,A] of a split, without the stream that is lacking."""
+  batch = {key: held[key] for key in KEYS}
+  call = lambda part, lacking=lacking: _answers(model, variables, without(part, lacking) if lacking else part)
+  return pairs.in_parts(call, batch, c.eval.images)
+
+
+def accuracy(out: np.ndarray, held: Mapping) -> dict[str, pairs.Score]:
+  """Of all, and of each answer that is right, with 95 % intervals."""
+  right = (out.argmax(1) == held['answer']).astype(float)
+  parts = {'all': np.ones(len(right), bool)}
+  parts |= {f'right: {name}': held['answer'] == n for n, name in enumerate(witnesses.ANSWERS)}
+  return {name: pairs.mean(right[of]) for name, of in parts.items()}
+
+
+def run(c, args) -> None:
+  began, fresh = time.time(), args.mode == 'train'
+  training.begin(c, args, complete.get_config(), 'configs/mult.py')
+  below = training.folders(c.systems)
+  task = prepare(c)
+  models = {system: model_of(system, c, task.num_answers) for system in c.systems}
+  first = given({key: task.splits['train'][key][:1] for key in KEYS})
+  init = lambda model: jax.jit(functools.partial(model.init, train=False))(jax.random.key(c.seed), *first)
+  variables = {system: init(model) for system, model in models.items()}  # one that cannot be is said before any runs
+  held = task.splits['test']
+  workdir = open_workdir(args.workdir, c.to_dict(), fresh=fresh)
+  source = {name: examples(task.splits[name]) for name in ('train', 'validation')}
+  found: dict[str, dict[str, dict]] = {}  # system -> what is lacking ('' for nothing) -> scores
+  for system, model in models.items():
+    fit = training.Fit(
+      c,
+      variables[system],
+      forward=forward(model),
+      objective=task.objective,
+      augment=dropped(c.augment.drop, reads(system)) if c.augment.drop and len(reads(system)) > 1 else None,
+      source=source['train'],
+      encode=dict,
+      named=named,
+    )
+
+    def test(system=system, model=model, fit=fit) -> dict[str, dict[str, float]]:
+      lacking = ('', *reads(system)) if len(reads(system)) > 1 else ('',)
+      found[system] = {s: task.measure(outputs(c, model, fit.state.variables, held, s), held) for s in lacking}
+      return {f'test, without {NAMES[s]}' if s else 'test': pairs.values(found[system][s]) for s in lacking}
+
+    folder = workdir / below[system]
+    folder.mkdir(exist_ok=True)
+    print(f'{name_of(system)}: {folder}')
+    validate = functools.partial(fit.evaluate, source['validation'])
+    with training.Course(fit, folder, args) as course:
+      for step, batch in course:
+        fit.state, sums = fit.step(fit.state, batch, course.key)
+        course.log(step, sums)
+        if course.due(step):
+          course.save(step, validate)
+      course.end(test, name_of(system))
+  finish(c, found, task, models[c.systems[-1]], fit.state.variables, workdir, began)
+
+
+def finish(c, found: Mapping, task: Task, model: nn.Module, variables: Mapping, workdir, began: float) -> None:
+  """The table, the drawings and the report, of which the last system has the drawings."""
+  last, held = c.systems[-1], task.splits['test']
+  tables, drawings = [table_of(c, found, held)], []
+  if c.data.name == 'witnesses':
+    summary: list[tuple[str, object]] = [('accuracy', f'{100 * found[last][""]["all"][0]:.1f} %')]
+    summary += [('data', 'scenes are made up by a program, see mmjax/data/witnesses.py')]
+    if isinstance(model, MulT):
+      read = attention(c, model, variables, {key: held[key][: len(held['at'])] for key in KEYS})
+      tables.append(words_table(c, read, held))
+      drawings = [drawing(n, task, model, variables, read) for n in chosen(held)]
+  else:
+    summary = [(name, f'{found[last][""][name]:.3f}') for name in ('MAE', 'correlation')]
+    summary += [('data', f'{c.data.file}; padding is {c.data.padding}')]
+  summary += [
+    ('shown', f'{name_of(last)}; the others are in the table'),
+    ('departures from the code', 'see mmjax/models/mult.py; the learning rate does not fall by a plateau'),
+  ]
+  telling.finish(
+    c,
+    workdir,
+    title=f'MulT: {c.data.name}',
+    summary=summary,
+    tables=tables,
+    drawings=drawings,
+    params=variables['params'],
+    began=began,
+  )
+
+
+def rows_of(c, found: Mapping, cells: Callable[[Mapping], Mapping], count: int) -> list[dict]:
+  """A row for each system, whole and with each modality missing."""
+  rows: list[dict] = []
+  for system in c.systems:
+    for lacking, scores in found[system].items():
+      test = f'{count:,}, without {NAMES[lacking]}' if lacking else f'{count:,} samples'
+      ours = {'ours': True} if system == c.systems[-1] and not lacking else {}
+      rows.append({'system': name_of(system), 'test': test} | dict(cells(scores)) | ours)
+  return rows
+
+
+def table_of(c, found: Mapping, held: Mapping) -> dict:
+  count = len(held['weight'])
+  if c.data.name == 'mosi':
+    names = ['MAE', 'correlation', 'Acc-7', 'Acc-5']
+    names += [f'{kind}, {zeros}' for zeros in sentiment.ZEROS for kind in ('Acc-2', 'F1')]
+    cell = lambda name, x: telling.Cell(x, decimals=3) if name in names[:2] else telling.Cell(100 * x)
+    rows = rows_of(c, found, lambda scores: {name: cell(name, scores[name]) for name in names}, count)
+    for who, figures in PUBLISHED:
+      rows.append({'system': who, 'test': 'published'} | {name: str(value) for name, value in figures.items()})
+    notes = [
+      'Three accuracies are called Acc-2, and are not to be compared with one another: labels of 0 are left out (the '
+      "paper's, MMSA's Non0), count as positive (MMSA's Has0), or as not positive. Shares are in percent.",
+      'Missing: no step of the modality may be read, and its features are 0; trained without a modality at a rate of '
+      f'{c.augment.drop}.',
+    ]
+    return {'title': 'Sentiment', 'columns': ['system', 'test', *names], 'rows': rows, 'notes': notes}
+  names = ['all', *(f'right: {answer}' for answer in witnesses.ANSWERS)]
+  rows = rows_of(c, found, lambda scores: {name: pairs.shown('', *scores[name]) for name in names}, count)
+  for who, best in witnesses.BEST.items():
+    rows.append({'system': f'the best by {who}', 'test': 'by the rule', 'all': pairs.shown('', best)})
+  rows.append({'system': 'chance', 'test': 'by the rule', 'all': pairs.shown('', 1 / len(witnesses.ANSWERS))})
+  return {
+    'title': 'Who contradicts the other two: accuracy in percent',
+    'columns': ['system', 'test', *names],
+    'rows': rows,
+    'notes': [
+      'Text is the report, audio the sound, vision the video. Each scene has one of four answers: nobody, the report, '
+      'the sound or the video contradicts the other two; `right: sound` is of the scenes where it is the sound.',
+      'In brackets: 95 % intervals of this one run, by drawing scenes.',
+      'Without a modality: none of its steps may be read, and its features are 0. Trained with one missing in '
+      f'{100 * c.augment.drop:.0f} % of samples (augment.drop).',
+    ],
+  }
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _captured(model: Any, variables: Mapping, batch: Mapping) -> Mapping:
+  _, captured = model.apply(variables, *given(batch), train=False, mutable=[MAPS])
+  return captured[MAPS]
+
+
+def attention(c, model: MulT, variables: Mapping, batch: Mapping) -> dict[str, np.ndarray]:
+  """'t<a' ... -> weights [M,layers,Q,K] of the stacks in which one modality reads another, a mean over heads."""
+  steps = {s: batch[s].shape[1] for s in STREAMS}
+
+  def call(part):
+    captured = jax.device_get(_captured(model, variables, part))
+    found = {}
+    for s in (s for s in STREAMS if s in model.targets):
+      for other in (o for o in STREAMS if o != s):
+        schedule, lengths = f'{model.layers}*[x<y tied]', {'x': steps[s], 'y': steps[other]}
+        layers = maps.read(captured[f'{s}_reads_{other}']['encoder'], schedule, lengths, 'x', 'y')
+        found[f'{s}<{other}'] = np.stack([weights.mean(1) for weights in layers.values()], 1)
+    return found
+
+  count = len(batch['t'])
+  parts = [{key: array[n : n + c.eval.images] for key, array in batch.items()} for n in range(0, count, c.eval.images)]
+  done = [call(part) for part in parts]
+  return {name: np.concatenate([part[name] for part in done]) for name in done[0]}
+
+
+def words_table(c, read: Mapping[str, np.ndarray], held: Mapping) -> dict:
+  """What the word that names the event reads of sound and video."""
+  each, case, rows = np.arange(len(held['at'])), held['case'], []
+  named, word = case[:, 0], held['at'][np.arange(len(case)), case[:, 0], 0]
+  for m, (other, what) in enumerate((('a', 'sound'), ('f', 'video')), 1):
+    lasts, steps = witnesses.LASTS[what], held['steps'][:, m]
+    weights = read[f't<{other}'][each, :, word]  # [M,layers,K]
+    span = lambda event, m=m, lasts=lasts: held['at'][each, event, m][:, None] + np.arange(lasts)
+    share = lambda at, weights=weights: np.take_along_axis(weights, at[:, None], 2).sum(2).mean(0)
+    at, beside = share(span(named)), share(span(1 - named))
+    for layer in range(weights.shape[1]):
+      rows.append({
+        'system': f'the word reads the {what}, layer {layer + 1}',
+        'the event it names': telling.Cell(100 * at[layer]),
+        'the other event': telling.Cell(100 * beside[layer]),
+        'read evenly, each': telling.Cell(100 * float((lasts / steps).mean())),
+      })  # fmt: skip
+  return {
+    'title': 'What the word that names the event reads, in percent of its attention',
+    'columns': ['system', 'the event it names', 'the other event', 'read evenly, each'],
+    'rows': rows,
+    'notes': ["Means over heads and the scenes of the test. MulT, of one step: that of the report's word."],
+  }
+
+
+def chosen(held: Mapping) -> list[int]:
+  """Scenes that are shown: the first of each answer."""
+  return [int(np.argmax(held['answer'] == n)) for n in range(len(witnesses.ANSWERS))][:SHOWN]
+
+
+def drawing(n: int, task: Task, model: nn.Module, variables: Mapping, read: Mapping[str, np.ndarray]) -> dict:
+  """A scene: its sound and video over time, and what reads what in the last layer of MulT."""
+  held = task.splits['test']
+  scene = {key: held[key][n] for key in ('words', 'steps', 'case', 'at', 'answer')}
+  named, ways = scene['case'][0], {'a': scene['case'][[2, 4]], 'f': scene['case'][[3, 5]]}
+  words = [witnesses.WORDS[word] for word in scene['words'][: scene['steps'][0]]]
+  item, spans = [], {'t': [Span(scene['at'][named, 0], scene['at'][named, 0] + 1, '')]}
+  for m, (s, what) in enumerate((('a', 'sound'), ('f', 'video')), 1):
+    said = lambda event, s=s: witnesses.WAYS[2 * event + ways[s][int(event != named)]]
+    begins = [int(at) for at in scene['at'][:, m]]
+    spans[s] = [
+      Span(at, at + witnesses.LASTS[what], f'{witnesses.EVENTS[event]} {said(event)}')
+      for event, at in enumerate(begins)
+    ]
+    item.append(series(f'The {what}', held[s][n, : scene['steps'][m]], spans[s]))
+  length = dict(zip(STREAMS, scene['steps'].tolist()))
+  title = {'t': 'report', 'a': 'sound', 'f': 'video'}
+  for s, other in (('t', 'a'), ('t', 'f'), ('a', 'f')):
+    if s in getattr(model, 'targets', ''):
+      weights = read[f'{s}<{other}'][n, -1, : length[s], : length[other]]
+      given_words = words if s == 't' else ()
+      item.append(reading(f'The {title[s]} reads the {title[other]}', weights, given_words, spans[s], spans[other]))
+  out = np.asarray(jax.nn.softmax(_answers(model, variables, {key: held[key][[n]] for key in KEYS})))[0]
+  told, right = int(out.argmax()), witnesses.ANSWERS[scene['answer']]
+  event, way = witnesses.EVENTS[named], witnesses.WAYS[2 * named + scene['case'][1]]
+  return {
+    'title': f'Scene {n + 1}: who contradicts the other two? {right.capitalize()}',
+    'note': f'The report, “{" ".join(words)}”, says that the {event} {way}. MulT answers: {witnesses.ANSWERS[told]} '
+    f'({100 * out[told]:.0f} %). Framed: the events; in what is read, the steps of the {event} and of the other event.',
+    'items': item,
+  }
+
+
+if __name__ == '__main__':
+  cli.main(run, config=CONFIG, modes=MODES, flags=FLAGS, doc=__doc__)
