@@ -178,7 +178,6 @@ WITHOUT = {  # a model file -> why no experiment and config are of its name
   'timesformer': 'begins with a trained ViT, which is not here',
   'patchtst': 'reads series alone; series.py has its patches',
   'mult': 'exact; its experiment is to come',
-  'whisper': 'is not trained here: experiments/transcribe.py runs trained weights',
   'images': 'no model: a text with several images',
   'whisper': 'its weights are read, it is not trained: experiments/transcribe.py',
   'modalities': 'encoders of what multimodal.py fuses',
