@@ -164,8 +164,11 @@ def tiles(task: several.Task):
     shown = np.concatenate(list(video[[0, len(video) // 2, -1]]), 1)
     spectrogram = np.asarray(mel.kaldi(task.test['a'][n][None] / np.float32(2**15), clips.RATE, 40))[0]
     return [
-      {'image': shown, 'text': 'first, middle, last frame'},
-      {'image': heat(spectrogram.T[::-1], 3), 'text': 'spectrogram: time to the right, pitch up'},
+      {'image': shown, 'text': f'moves {clips.MOTIONS[task.test["motion"][n]]}: first, middle, last frame'},
+      {
+        'image': heat(spectrogram.T[::-1], 3),
+        'text': f'{clips.SOUNDS[task.test["sound"][n]]}: time to the right, pitch up',
+      },
     ]
 
   return show

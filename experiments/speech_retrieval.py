@@ -33,12 +33,13 @@ from tokenizers import Tokenizer
 from configs import speech_retrieval as complete
 from experiments import pairs, telling, training
 from mmjax import augment, objectives
-from mmjax.data import prompts, sounds, tokens
+from mmjax.data import files, prompts, sounds, tokens
 from mmjax.encoders import mel
 from mmjax.encoders.audio import SpectrogramConv
 from mmjax.errors import UserError
 from mmjax.fusion.layers import FusionStack
 from mmjax.layers.embed import Embed
+from mmjax.metrics import retrieval
 from mmjax.models.clip import CLIP
 from mmjax.workdir import open_workdir
 
@@ -52,8 +53,8 @@ BLANK = tokens.SPECIAL.index('[PAD]')  # of CTC
 IMPOSSIBLE = 1e4  # the loss of more letters than there are tokens to hear them in, of which nothing is learnt
 WINDOW, HOP = 200, 80  # samples of a frame, and between two
 ROWS = 32  # clips at a time, where nothing is learnt
-SHOWN, NEAREST = 8, 5  # queries of a gallery, and what is shown for each
-TALL = 2  # pixels of a bin, in a picture
+SHOWN, NEAREST = 8, 4  # queries of a gallery, and what is shown for each
+WIDE, TALL, NOTHING = 240, 2, 0.9  # pixels of a picture's width and of a bin, and how light it is behind a clip's end
 
 
 class Reader(nn.Module):
@@ -113,7 +114,8 @@ class Speech(nn.Module):
   @nn.compact
   def __call__(self, text: jax.Array, sound: jax.Array, frames: jax.Array, *, train: bool) -> dict[str, jax.Array]:
     mask = jnp.arange(sound.shape[1]) < frames[:, None]
-    out = self.clip(text, (sound, mask), text > 0, train=train)
+    read: Any = (sound, mask)
+    out = self.clip(text, read, text > 0, train=train)
     heard = mask[:, :: 2 ** len(self.clip.image.channels)]
     return out | {'letters': nn.Dense(self.vocab, name='letters')(out['v']), 'heard': heard}
 
@@ -130,22 +132,21 @@ def spelt(said: str) -> str:
   return ' '.join(said.replace(' ', '_'))
 
 
-def spectrograms(clips: Sequence[prompts.Clip], seconds: float, bins: int) -> tuple[np.ndarray, np.ndarray]:
-  """Log-mel spectrograms [M,T,bins] of clips up to so long, and how many frames [M] each has."""
+def spectrograms(waves: Sequence[np.ndarray], seconds: float, bins: int) -> tuple[np.ndarray, np.ndarray]:
+  """Log-mel spectrograms [M,T,bins] of waves [S], and how many frames [M] each has: 0 of one that is longer."""
   most = int(seconds * prompts.RATE)
-  waves, frames = np.zeros((len(clips), most), np.float32), np.zeros(len(clips), np.int32)
-  for n, clip in enumerate(clips):
-    wave = sounds.load(clip.path, prompts.RATE)
+  padded, frames = np.zeros((len(waves), most), np.float32), np.zeros(len(waves), np.int32)
+  for n, wave in enumerate(waves):
     if WINDOW <= len(wave) <= most:
-      waves[n, : len(wave)], frames[n] = wave, 1 + (len(wave) - WINDOW) // HOP
+      padded[n, : len(wave)], frames[n] = wave, 1 + (len(wave) - WINDOW) // HOP
   front = jax.jit(functools.partial(mel.kaldi, rate=prompts.RATE, bins=bins))
-  return pairs.in_parts(lambda part, _: front(part), waves, ROWS, numbered=True), frames
+  return pairs.in_parts(front, padded, ROWS), frames
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
   """splits: name -> arrays of its M clips: 'sound' [M,T,bins], 'frames' [M], 'text' [M,L], 'concept' [M] int (the same
-  where the text is), 'said', 'words' and 'name' str. left_out: how many clips were too long."""
+  where the text is), 'said', 'words' and 'name' str. left_out: how many clips were too long, or broken."""
 
   splits: Mapping[str, pairs.Arrays]
   tokenizer: Tokenizer
@@ -159,20 +160,21 @@ def prepare(c) -> Task:
   splits: dict[str, pairs.Arrays] = {}
   left_out = 0
   for name, clips in prompts.splits(prompts.clips(c.data.dir)).items():
-    short = [clip for clip in clips if len(clip.said) + 2 <= c.data.length]
-    sound, frames = spectrograms(short, c.data.seconds, c.data.bins)
+    short = {clip.path: clip for clip in clips if len(clip.said) + 2 <= c.data.length}
+    waves, kept = files.readable([*short], lambda path: sounds.load(path, prompts.RATE), c.data.broken, 'clip')
+    sound, frames = spectrograms(waves, c.data.seconds, c.data.bins)
     fits = np.flatnonzero(frames)
     left_out += len(clips) - len(fits)
     if not len(fits):
       raise UserError(f'--config.data.seconds: found {c.data.seconds}, expected more: no clip of {name} is so short')
-    short = [short[n] for n in fits]
+    said = [short[kept[n]] for n in fits]
     splits[name] = {
       'sound': sound[fits],
       'frames': frames[fits],
-      'text': tokens.encode(tokenizer, [spelt(clip.said) for clip in short], c.data.length),
-      'said': np.array([clip.said for clip in short]),
-      'words': np.array([clip.text for clip in short]),
-      'name': np.array([clip.name for clip in short]),
+      'text': tokens.encode(tokenizer, [spelt(clip.said) for clip in said], c.data.length),
+      'said': np.array([clip.said for clip in said]),
+      'words': np.array([clip.text for clip in said]),
+      'name': np.array([clip.name for clip in said]),
     }
     splits[name]['concept'] = np.unique(splits[name]['said'], return_inverse=True)[1]
   there = lambda part: np.arange(part['sound'].shape[1]) < part['frames'][:, None]
@@ -240,34 +242,42 @@ def _apply(model, variables, text, sound, frames):
   return model.apply(variables, text, sound, frames, train=False)
 
 
+def texts(held: pairs.Arrays) -> np.ndarray:
+  """Of each text the first clip that says it: int [Q]."""
+  return np.unique(held['concept'], return_index=True)[1]
+
+
 def scores(model: Speech, variables: Mapping, held: pairs.Arrays, letters: bool) -> dict[str, np.ndarray]:
-  """How well each of Q texts goes with each of as many clips, [Q,Q]: by the cosine, and by the letters that are heard."""
-  given = tuple(held[key] for key in ('text', 'sound', 'frames'))
-  part = lambda keys: lambda rows, _: jnp.concatenate(
-    [(out := _apply(model, variables, *rows))[key].reshape(ROWS, -1) for key in keys], 1)  # fmt: skip
-  both = pairs.in_parts(part(('text', 'image')), given, ROWS, numbered=True)
-  text, sound = np.split(both, 2, 1)
-  found = {CONTRAST: text @ sound.T}
+  """How well each of Q `texts` goes with each of M clips, [Q,M]: by the cosine, and by the letters that are heard."""
+  given, said = tuple(held[key] for key in ('text', 'sound', 'frames')), texts(held)
+  ask = lambda key: pairs.in_parts(lambda rows: _apply(model, variables, *rows)[key], given, ROWS)
+  found = {CONTRAST: ask('text')[said] @ ask('image').T}
   if letters:
-    out = [pairs.in_parts(part((key,)), given, ROWS, numbered=True) for key in ('letters', 'heard')]
-    logits, heard = out[0].reshape(*out[1].shape, -1), out[1] > 0
-    likely = jax.jit(lambda said: -unlikely({'letters': logits, 'heard': heard}, jnp.tile(said, (len(logits), 1))))
-    found[LETTERS] = np.stack([np.asarray(likely(said)) for said in held['text']])
+    out = {key: ask(key) for key in ('letters', 'heard')}
+    likely = jax.jit(lambda out, text: -unlikely(out, jnp.tile(text, (len(given[0]), 1))))
+    table = np.stack([np.asarray(likely(out, text)) for text in held['text'][said]])
+    found[LETTERS] = table / (held['text'][said] >= len(tokens.SPECIAL)).sum(1, keepdims=True)  # else short texts win
   return found
 
 
 def by_length(task: Task, held: pairs.Arrays) -> np.ndarray:
-  """Minus how far a clip's frames are from what the text's letters let expect, on a line through the training clips."""
-  letters = lambda part: (part['text'] >= len(tokens.SPECIAL)).sum(1)
+  """Minus how far a clip's frames are from what a text's letters let expect, on a line through the training clips."""
+  letters = lambda text: (text >= len(tokens.SPECIAL)).sum(1)
   learnt = task.splits['train']
-  line = np.polyfit(letters(learnt), learnt['frames'], 1)
-  return -np.abs(np.polyval(line, letters(held))[:, None] - held['frames'][None])
+  line = np.polyfit(letters(learnt['text']), learnt['frames'], 1)
+  return -np.abs(np.polyval(line, letters(held['text'][texts(held)]))[:, None] - held['frames'])
+
+
+def rights(held: pairs.Arrays) -> np.ndarray:
+  """Which clip says which text: bool [Q,M]."""
+  return np.arange(len(texts(held)))[:, None] == held['concept']
 
 
 def measure(table: np.ndarray, held: pairs.Arrays) -> dict[str, dict[str, pairs.Score]]:
-  """The search both ways; a clip is right where it says the text."""
-  right = held['concept'][:, None] == held['concept']
-  return {way: pairs.search(t, right, held['concept']) for way, t in zip(WAYS, (table, table.T), strict=True)}
+  """The search both ways; a clip is right where it says the text. Intervals draw whole texts."""
+  right, concept = rights(held), held['concept']
+  first = pairs.search(table, right, np.arange(len(table)))
+  return dict(zip(WAYS, (first, pairs.search(table.T, right.T, concept)), strict=True))
 
 
 def validate(model: Speech, variables: Mapping, held: pairs.Arrays) -> dict[str, float]:
@@ -288,7 +298,7 @@ def run(c, args) -> None:
     jax.jit(functools.partial(model.init, train=False))(jax.random.key(c.seed), *first),
     forward=forward(model),
     objective=objective(c.letters),
-    augment=drawn(c.augment.to_dict(), task.tokenizer.token_to_id('_')),
+    augment=drawn(c.augment.to_dict(), len(tokens.SPECIAL) + sorted(ALPHABET).index('_')),
     source=examples(task.splits['train']),
     encode=dict,
   )
@@ -319,7 +329,7 @@ def finish(c, task: Task, tables: Mapping[str, np.ndarray], params: Any, workdir
   summary = [
     *((f'R@5, {way}', value(way)) for way in WAYS),
     ('held out', f'{len(held["said"])} clips, of which no text is one of training'),
-    ('left out', f'{task.left_out} clips of more than {c.data.seconds:g} s or {c.data.length - 2} letters'),
+    ('left out', f'{task.left_out} clips, of more than {c.data.seconds:g} s or {c.data.length - 2} letters, or broken'),
     ('departures from the paper', 'speech in place of images; a second loss, of the letters heard; sizes are ours'),
     ('data', 'Asterisk prompts, spoken by Allison Smith, CC-BY-SA-3.0'),
   ]
@@ -337,16 +347,18 @@ def finish(c, task: Task, tables: Mapping[str, np.ndarray], params: Any, workdir
 
 def table(found: Mapping, held: pairs.Arrays, sizes: Mapping[str, int]) -> dict:
   rows: list[dict] = []
-  among = f'{len(held["said"])} clips held out'
-  for way in WAYS:
+  right = rights(held)
+  among = dict(zip(WAYS, (f'{right.shape[1]} clips', f'{right.shape[0]} texts'), strict=True))
+  for way, which in zip(WAYS, (right, right.T), strict=True):
     for system, both in found.items():
       cells = {key: pairs.shown(key, *value) for key, value in both[way].items()}
       own = {'ours': True} if system == CONTRAST else {}
-      row = {'system': system, 'what finds what': way, 'among': among, 'source': SOURCES[system]}
+      row = {'system': system, 'what finds what': way, 'among': among[way], 'source': SOURCES[system]}
       rows.append(row | cells | own)
-  chance = {key: pairs.shown(key, value) for key, value in pairs.chance(len(held['said'])).items()}
-  row = {'system': 'chance', 'what finds what': 'either', 'among': among, 'source': 'computed here, of one right clip'}
-  rows.append(row | chance)
+    chance = {f'R@{k}': retrieval.chance(which, k) for k in pairs.KS} | {'median rank': (which.shape[1] + 1) / 2}
+    cells = {key: pairs.shown(key, value) for key, value in chance.items()}
+    row = {'system': 'chance', 'what finds what': way, 'among': among[way], 'source': 'computed here'}
+    rows.append(row | cells)
   return {
     'title': 'Search among clips of which no text was learnt from',
     'columns': list(COLUMNS),
@@ -356,42 +368,45 @@ def table(found: Mapping, held: pairs.Arrays, sizes: Mapping[str, int]) -> dict:
       'this one run, by drawing whole texts; some texts were recorded twice.',
       f'Learnt from {sizes["train"]} clips; {sizes["validation"]} in validation. Single letters and numbers are among '
       'those held out.',
+      'Letters heard: the likelihood of a text by CTC, for a letter, of the same sound tower.',
     ],
   }
 
 
 def galleries(held: pairs.Arrays, scored: np.ndarray) -> list[dict]:
   """Both ways, for queries spread over what is held out, from the shortest to the longest."""
-  queries = np.argsort(held['frames'], kind='stable')[np.linspace(0, len(scored) - 1, SHOWN).astype(int)]
-  heard = lambda n: {'image': picture(held['sound'][n], held['frames'][n]), 'text': str(held['name'][n])}
-  said = lambda n: {'text': str(held['said'][n])}
-  right = held['concept'][:, None] == held['concept']
+  said, right = texts(held), rights(held)
+  spread = lambda size: np.argsort(size, kind='stable')[np.linspace(0, len(size) - 1, SHOWN).astype(int)]
+  clip = lambda n: {'image': picture(held['sound'][n], int(held['frames'][n])), 'text': f'“{held["said"][n]}”'}
+  text = lambda q: {'text': str(held['said'][said[q]])}
 
-  def rows(scored: np.ndarray, query: Callable, item: Callable) -> list[dict]:
+  def rows(scored: np.ndarray, right: np.ndarray, size: np.ndarray, query: Callable, item: Callable) -> list[dict]:
     order = np.argsort(-scored, 1, kind='stable')[:, :NEAREST]
     return [
       {
         'query': query(n),
         'found': [item(m) | {'right': bool(right[n, m]), 'score': f'{scored[n, m]:.2f}'} for m in order[n]],
       }
-      for n in queries
+      for n in spread(size)
     ]
 
   note = (
-    f'The nearest of all {len(scored)} {{}} that were held out; the number is the cosine, ✓ a right one. Spectrograms '
-    'have time from left to right and low frequencies at the bottom.'
+    f'The nearest {NEAREST} of all {{}} that were held out; the number is the cosine, ✓ a right one. Spectrograms have '
+    'time from left to right, all as fast, and low frequencies at the bottom; below is what is said.'
   )
-  return [
-    {'title': 'Speech to text', 'note': note.format('texts'), 'rows': rows(scored.T, heard, said)},
-    {'title': 'Text to speech', 'note': note.format('clips'), 'rows': rows(scored, said, heard)},
-  ]
+  ways = (
+    ('Speech to text', f'{len(said)} texts', rows(scored.T, right.T, held['frames'], clip, text)),
+    ('Text to speech', f'{len(scored.T)} clips', rows(scored, right, held['frames'][said], text, clip)),
+  )
+  return [{'title': title, 'note': note.format(among), 'rows': shown} for title, among, shown in ways]
 
 
 def picture(sound: np.ndarray, frames: int) -> np.ndarray:
-  """A spectrogram [T,M] as uint8 [h,w,3], low frequencies at the bottom."""
-  level = np.clip((sound[:frames].T[::-1] + 2) / 4, 0, 1)  # two deviations either way
+  """A spectrogram [T,M] as uint8 [h,WIDE,3], low frequencies at the bottom, grey behind its last frame."""
+  at = np.arange(WIDE) * len(sound) // WIDE
+  level = np.clip((sound[at].T[::-1] + 2) / 4, 0, 1)  # two deviations either way
   colours = matplotlib.colormaps['magma'](np.repeat(level, TALL, 0))[..., :3]
-  return np.rint(255 * colours).astype(np.uint8)
+  return np.rint(255 * np.where((at < frames)[:, None], colours, NOTHING)).astype(np.uint8)
 
 
 if __name__ == '__main__':

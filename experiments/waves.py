@@ -33,6 +33,7 @@ def of_classes(name: str, cases: Cases) -> list[dict]:
   """A drawing, in a list, of some training series of each class, one channel of them."""
   channel = telling(cases)
   low, high = _ends([case[:, channel] for case in cases.values])
+  longest = max(map(len, cases.values))
 
   def panel(n: int) -> dict:
     of = [cases.values[i][:, channel] for i in np.flatnonzero(cases.label == n)]
@@ -40,9 +41,10 @@ def of_classes(name: str, cases: Cases) -> list[dict]:
     def draw(axes: Axes) -> None:
       for one in of[:SHOWN]:
         axes.plot(one, color=SERIES[0], linewidth=0.9, alpha=0.6)
-      _axes(axes, low, high)
+      _axes(axes, low, high, longest)
 
-    return {'title': cases.classes[n], 'svg': drawn(f'{name} {n}', SMALL, draw), 'note': f'{len(of)} to learn from'}
+    title = f'class {cases.classes[n]}'
+    return {'title': title, 'svg': drawn(f'{name} {n}', SMALL, draw), 'note': f'{len(of)} in the training split'}
 
   return [{
     'title': f'{name}: series of each class',
@@ -59,7 +61,7 @@ def of_answers(name: str, cases: Mapping[str, Cases], answer: np.ndarray) -> lis
   wrong = np.flatnonzero(answer != test.label)
   counted = {
     'title': f'{name}: what was taken for what',
-    'note': f'{len(wrong)} of {len(answer)} test series were taken for another class.',
+    'note': f'Taken for another class: {len(wrong)} of {len(answer)} test series.',
     'items': [
       {'title': 'Test series', 'svg': drawn(f'{name} confusion', LARGE, _confusion(count, test.classes)), 'note': ''}
     ],
@@ -68,6 +70,7 @@ def of_answers(name: str, cases: Mapping[str, Cases], answer: np.ndarray) -> lis
     return [counted]
   channel = telling(train)
   low, high = _ends([case[:, channel] for case in (*train.values, *test.values)])
+  longest = max(map(len, (*train.values, *test.values)))
 
   def panel(i: int) -> dict:
     def draw(axes: Axes) -> None:
@@ -75,9 +78,9 @@ def of_answers(name: str, cases: Mapping[str, Cases], answer: np.ndarray) -> lis
         for j in np.flatnonzero(train.label == label)[:SHOWN]:
           axes.plot(train.values[j][:, channel], color=colour, linewidth=0.7, alpha=0.35)
       axes.plot(test.values[i][:, channel], color=INK, linewidth=1.8)
-      _axes(axes, low, high)
+      _axes(axes, low, high, longest)
 
-    title = f'{test.classes[test.label[i]]}, taken for {test.classes[answer[i]]}'
+    title = f'class {test.classes[test.label[i]]}, taken for {test.classes[answer[i]]}'
     return {'title': title, 'svg': drawn(f'{name} wrong {i}', SMALL, draw), 'note': f'Test series {i + 1}'}
 
   return [counted, {
@@ -99,7 +102,8 @@ def _ends(lines: list[np.ndarray]) -> tuple[float, float]:
   return float(low - 0.05 * (high - low)), float(high + 0.05 * (high - low))
 
 
-def _axes(axes: Axes, low: float, high: float) -> None:
+def _axes(axes: Axes, low: float, high: float, longest: int) -> None:
+  axes.set_xlim(-0.02 * longest, 1.02 * (longest - 1))
   axes.set_ylim(low, high)
   axes.set_xlabel('step')
   axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -129,4 +133,6 @@ def _confusion(count: np.ndarray, classes: tuple[str, ...]):
 
 
 def _square(x: int, y: int, colour: str, share: float) -> Rectangle:
-  return Rectangle((x - 0.48, y - 0.48), 0.96, 0.96, facecolor=colour, alpha=0.55 * share, linewidth=0)
+  return Rectangle(
+    (x - 0.48, y - 0.48), 0.96, 0.96, facecolor=colour, alpha=0.1 + 0.5 * share if share else 0, linewidth=0
+  )

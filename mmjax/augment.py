@@ -104,7 +104,7 @@ def stretched(key: jax.Array, sound: jax.Array, frames: jax.Array, most: float) 
   """
   most_frames = sound.shape[1]
   factor = 1 + most * jax.random.uniform(key, frames.shape, minval=-1)
-  new = jnp.clip(jnp.round(frames * factor), 1, most_frames).astype(frames.dtype)
+  new = jnp.clip(jnp.round(frames * factor), 1, most_frames).astype(jnp.int32)
   at = jnp.arange(most_frames) * ((frames - 1) / jnp.maximum(new - 1, 1))[:, None]
   low = jnp.clip(at.astype(int), 0, most_frames - 1)
   part = (at - low)[..., None]

@@ -57,6 +57,72 @@ def test_a_pair_keeps_what_is_not_drawn():
     np.testing.assert_array_equal(found[name], value)
 
 
+def ramp(frames, most=20, bins=3):
+  """Spectrograms whose frame n is n + 1, 0 behind their ends."""
+  at = np.arange(most)[:, None] + np.ones(bins)
+  return np.where(np.arange(most)[:, None] < np.asarray(frames)[:, None, None], at, 0).astype(np.float32)
+
+
+def test_a_sound_is_slower_or_faster_from_its_first_to_its_last_frame():
+  frames = np.full(200, 10)
+  sound, new = (np.asarray(a) for a in augment.stretched(KEY, ramp(frames), frames, 0.3))
+  assert set(new) == set(range(7, 14))
+  for row, count in zip(sound, new):
+    np.testing.assert_allclose(row[:count, 0], np.linspace(1, 10, count), atol=1e-5)
+    assert (row[count:] == 0).all() and (row == row[:, :1]).all()
+
+
+def test_a_pace_of_one_changes_nothing_and_none_grows_too_long():
+  frames = np.array([1, 7, 20])
+  sound, new = augment.stretched(KEY, ramp(frames), frames, 0.0)
+  np.testing.assert_allclose(sound, ramp(frames), atol=1e-5)
+  assert new.tolist() == frames.tolist()
+  _, new = augment.stretched(KEY, ramp([20] * 50), np.full(50, 20), 0.5)
+  assert max(new.tolist()) == 20 > min(new.tolist()) >= 10
+
+
+def test_stretches_of_time_and_of_bins_are_hidden():
+  frames = np.full(300, 10)
+  sound = np.ones((300, 12, 8), np.float32)
+  found = np.asarray(augment.hidden(KEY, sound, frames, 0.5, 3, 1))
+  time, bins = (found == 0).all(2), (found == 0).all(1)
+  assert ((found == 0) == (time[:, :, None] | bins[:, None])).all()
+  assert set(time.sum(1)) == set(range(6)) and set(bins.sum(1)) == set(range(4))
+  assert not time[:, 10:].any() and time[:, :10].any(0).all() and bins.any(0).all()
+  for row in time:  # in one piece
+    assert np.abs(np.diff(row.astype(int))).sum() <= 2
+  np.testing.assert_array_equal(augment.hidden(KEY, sound, frames, 0.5, 3, 0), sound)
+
+
+def test_two_sounds_and_their_texts_are_joined():
+  frames, text = np.array([4, 6]), np.array([[2, 10, 11, 3, 0, 0, 0, 0], [2, 20, 3, 0, 0, 0, 0, 0]])
+  batch = {'sound': ramp(frames), 'frames': frames, 'text': text, 'weight': np.ones(2)}
+  found = augment.joined(KEY, batch, 1.0, 9)
+  assert found['frames'].tolist() == [10, 10]
+  assert found['text'].tolist() == [[2, 10, 11, 9, 20, 3, 0, 0], [2, 20, 9, 10, 11, 3, 0, 0]]
+  assert np.asarray(found['sound'])[0, :, 0].tolist() == [*range(1, 5), *range(1, 7), *[0] * 10]
+  assert np.asarray(found['sound'])[1, :, 0].tolist() == [*range(1, 7), *range(1, 5), *[0] * 10]
+  assert found['weight'] is batch['weight']
+
+
+def test_what_does_not_fit_is_not_joined():
+  frames, text = np.array([4, 6]), np.array([[2, 10, 11, 3, 0, 0], [2, 20, 3, 0, 0, 0]])
+  batch = {'sound': ramp(frames), 'frames': frames, 'text': text}
+  assert augment.joined(KEY, batch, 1.0, 9)['text'].tolist()[0] == [2, 10, 11, 9, 20, 3]
+  for key, cut in (('sound', ramp(frames, 9)), ('text', text[:, :5])):
+    found = augment.joined(KEY, batch | {key: cut}, 1.0, 9)
+    assert found['frames'].tolist() == [4, 6] and (np.asarray(found['text']) == (batch | {key: cut})['text']).all()
+  none = augment.joined(KEY, batch, 0.0, 9)
+  np.testing.assert_array_equal(none['sound'], batch['sound'])
+
+
+def test_some_are_joined_and_some_are_not():
+  frames = np.full(400, 3)
+  batch = {'sound': ramp(frames), 'frames': frames, 'text': np.tile([2, 7, 3, 0, 0, 0], (400, 1))}
+  joined = np.asarray(augment.joined(KEY, batch, 0.5, 9)['frames']) == 6
+  assert 150 < joined.sum() < 250
+
+
 STILL = {'jitter': 0.0, 'scale': 0.0, 'warp': 0.0, 'crop': 0.0}
 RAMP = np.arange(1.0, 21, dtype=np.float32)[None, :, None].repeat(300, 0)
 SEEN = np.arange(20)[None, :, None].repeat(300, 0) < np.where(np.arange(300) < 150, 20, 12)[:, None, None]

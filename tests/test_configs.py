@@ -14,6 +14,7 @@ from configs import (
   sensors,
   sentiment,
   series,
+  speech_retrieval,
   uniter,
   vilbert,
   visualbert,
@@ -29,6 +30,7 @@ QUESTIONS = {'lxmert': lxmert, 'visualbert': visualbert, 'uniter': uniter, 'vilb
 PAIRS = {'clip': clip, 'blip': blip, 'dalle': dalle, 'composed_search': composed_search, 'sentiment': sentiment}
 SEVERAL = {'mbt': mbt, 'sensors': sensors, 'records': records}
 FILES = QUESTIONS | PAIRS | SEVERAL | {'fusion_ablation': fusion_ablation, 'series': series}
+FILES |= {'speech_retrieval': speech_retrieval}
 DEFAULTS = dict.fromkeys((*QUESTIONS, 'fusion_ablation'), 'sort_of_clevr') | {
   'clip': 'twemoji',
   'blip': 'twemoji',
@@ -36,6 +38,7 @@ DEFAULTS = dict.fromkeys((*QUESTIONS, 'fusion_ablation'), 'sort_of_clevr') | {
 }
 DEFAULTS |= {'mbt': 'clips', 'sensors': 'robot', 'records': 'records'}
 DEFAULTS |= {'composed_search': 'products', 'sentiment': 'posts', 'series': 'all'}
+DEFAULTS |= {'speech_retrieval': 'prompts'}
 VARIANTS = [(name, variant) for name, module in FILES.items() for variant in module.VARIANTS]
 
 

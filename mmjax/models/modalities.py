@@ -6,7 +6,7 @@ transformers, of `layers` layers, whose last states are the tokens.
 
 B batch, N tokens, D width; what is read, by modality:
   text    int [B,L]
-  image   [B,h,w,3] uint8, or float in -1..1
+  image   [B,h,w,3] uint8, or float in 0..255
   video   [B,T,h,w,3], likewise
   audio   a log-mel spectrogram float [B,T,M], normalised; for 'wavenet' a wave float [B,S] in -1..1
   series  float [B,T,C]
@@ -22,13 +22,13 @@ from flax import linen as nn
 
 from mmjax.encoders.audio import SpectrogramConv, WaveNet
 from mmjax.encoders.efficientnet import EfficientNetLite
-from mmjax.encoders.image import ConvGrid, Patches, to_float
+from mmjax.encoders.image import to_float
 from mmjax.encoders.resnet import ResNet
 from mmjax.encoders.series import SeriesPatches, SeriesRNN, SeriesTCN
 from mmjax.encoders.text import WordRNN
 from mmjax.encoders.video import FrameRNN, TubeletEmbed, VideoConv
 from mmjax.errors import UserError, nearest
-from mmjax.layers.blocks import made_of
+from mmjax.layers.blocks import convolved, made_of
 from mmjax.layers.embed import Embed
 from mmjax.models.ast import AST
 from mmjax.models.bert import BERT
@@ -67,7 +67,7 @@ class Encoder(nn.Module):
   def __call__(self, x: jax.Array, mask: jax.Array, *, train: bool) -> Tokens:
     encode = kind_of(self.what)
     modality = self.what.split()[0]
-    if modality in ('image', 'video') and x.dtype == jnp.uint8:
+    if modality in ('image', 'video'):
       x = to_float(x)
     if mask.ndim == 1 and modality != 'image':
       mask = jnp.broadcast_to(mask[:, None], x.shape[:2])
@@ -117,13 +117,16 @@ def gpt(m: Encoder, ids: jax.Array, mask: jax.Array, train: bool) -> Tokens:
 
 
 def grid(m: Encoder, image: jax.Array, mask: jax.Array, train: bool) -> Tokens:
-  cells, _ = made_of(ConvGrid, m, 'encoder')(image, train=train)
-  return whole(nn.Dense(m.width, name='project')(cells), mask)
+  cells = convolved(image, m.channels)
+  return whole(nn.Dense(m.width, name='project')(rearrange(cells, 'B y x F -> B (y x) F')), mask)
 
 
 def patches(m: Encoder, image: jax.Array, mask: jax.Array, train: bool) -> Tokens:
-  cells, _ = Patches(m.patch)(image, train=train)
-  return whole(nn.Dense(m.width, name='project')(cells), mask)
+  side = (m.patch, m.patch)
+  if image.shape[1] % m.patch or image.shape[2] % m.patch:
+    raise UserError(f'image {image.shape[1:3]}: expected a multiple of the patch size {m.patch}')
+  cells = nn.Conv(m.width, side, side, 'VALID', name='project')(image)
+  return whole(rearrange(cells, 'B y x D -> B (y x) D'), mask)
 
 
 def resnet(m: Encoder, image: jax.Array, mask: jax.Array, train: bool) -> Tokens:

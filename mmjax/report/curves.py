@@ -128,7 +128,11 @@ def lines(spec: Mapping[str, Any]) -> dict[str, list[dict]]:
   def panel(title: str, series: Mapping[str, Sequence[float]]) -> dict:
     curves = {name: (np.arange(len(y), dtype=float), np.array(y, float)) for name, y in series.items()}
     means = ', '.join(f'{name} {y.mean():.1f}' for name, (_, y) in curves.items())
-    return {'title': title.capitalize(), 'svg': _svg(title, curves, names, False, scales), 'note': f'Mean: {means}'}
+    return {
+      'title': title[:1].upper() + title[1:],
+      'svg': _svg(title, curves, names, False, scales),
+      'note': f'Mean: {means}',
+    }
 
   return {
     'panels': [panel(*found) for found in spec['panels'].items()],

@@ -32,7 +32,7 @@ def call(workdir, *more):
 def finished(tmp_path_factory):
   """(workdir, what was said) of a run of every system on two sets."""
   workdir = tmp_path_factory.mktemp('series') / 'run'
-  done = call(workdir, "--config.data.sets=('JapaneseVowels','GunPoint')", f'--config.systems={series.SYSTEMS}')
+  done = call(workdir, "--config.data.sets=('JapaneseVowels','GunPoint')", f'--config.systems={tuple(series.SYSTEMS)}')
   assert done.code == 0, done.err
   return workdir, done
 
@@ -43,7 +43,7 @@ def test_a_run_says_what_it_made(finished):
   assert f'report: {workdir / "report.html"}' in done.out.splitlines()
   (table,) = json.loads((workdir / telling.TABLES).read_text())['tables']
   systems = [row['system'] for row in table['rows']]
-  assert systems[:7] == [*series.SYSTEMS, series.ALL, '1-NN by DTW, computed here', 'most frequent class']
+  assert systems[:7] == [*series.SYSTEMS.values(), series.ALL, '1-NN by DTW, computed here', 'most frequent class']
   warped = next(row for row in table['rows'] if row['system'] == '1-NN by DTW, computed here')
   published = [row for row in table['rows'] if row['system'].endswith('published')]
   assert round(warped['JapaneseVowels']['value'], 1) == published[0]['JapaneseVowels']['value'] == 94.9
@@ -58,7 +58,7 @@ def test_a_run_says_what_it_made(finished):
 @pytest.mark.slow
 def test_a_finished_run_is_tested_again(finished):
   workdir, done = finished
-  again = call(workdir, "--config.data.sets=('JapaneseVowels','GunPoint')", f'--config.systems={series.SYSTEMS}',
+  again = call(workdir, "--config.data.sets=('JapaneseVowels','GunPoint')", f'--config.systems={tuple(series.SYSTEMS)}',
                '--mode=eval')  # fmt: skip
   assert again.code == 0, again.err
   table = lambda said: [line for line in said.out.splitlines() if line.startswith('│')]
@@ -88,6 +88,13 @@ def test_the_channel_that_is_shown_tells_the_classes_apart():
   cases = Cases('made up', values, np.arange(20) % 2, ('a', 'b'))
   assert waves.telling(cases) == 2  # by how far it moves, not by where it is
   counted, confused = waves.of_answers('made up', {'train': cases, 'test': cases}, 1 - cases.label)
-  assert counted['note'].startswith('20 of 20') and len(confused['items']) == waves.WRONG
-  assert confused['items'][0]['title'] == 'a, taken for b'
+  assert counted['note'] == 'Taken for another class: 20 of 20 test series.' and len(confused['items']) == waves.WRONG
+  assert confused['items'][0]['title'] == 'class a, taken for b'
   assert len(waves.of_answers('made up', {'train': cases, 'test': cases}, cases.label)) == 1
+
+
+def test_an_interval_is_no_point_where_all_is_right():
+  label = np.repeat([0, 1], 20)
+  value, low, high = series.measure(label, label)
+  assert (value, high) == (1, 1) and low == pytest.approx(1 / (1 + 1.959964**2 / 40), abs=1e-5)
+  assert series.measure(1 - label, label)[0] == 0

@@ -14,7 +14,7 @@ RNG = np.random.default_rng(0)
 RAW = {
   'text': RNG.integers(1, 9, (3, 6)),
   'image': RNG.integers(0, 256, (3, 16, 16, 3)).astype(np.uint8),
-  'video': RNG.normal(size=(3, 4, 16, 16, 3)).astype(np.float32),
+  'video': RNG.integers(0, 256, (3, 4, 16, 16, 3)).astype(np.uint8),
   'audio': RNG.normal(size=(3, 16, 8)).astype(np.float32),
   'series': RNG.normal(size=(3, 16, 2)).astype(np.float32),
 }
@@ -42,6 +42,7 @@ def test_an_encoder_gives_tokens_and_which_are_there(what):
   tokens, mask = encoded(what, raw(what), there)
   assert tokens.shape[0] == 3 and tokens.shape[2] == 8 and mask.shape == tokens.shape[:2]
   assert jnp.isfinite(tokens).all()
+  assert jnp.abs(tokens[0] - tokens[1]).max() > 0.05 * jnp.abs(tokens).max()  # it is what was given that is seen
   assert mask[:2].all() and not mask[2].any()
 
 
@@ -53,6 +54,7 @@ def test_padding_changes_no_token_that_is_there(what):
   length = x.shape[1]
   mask = jnp.arange(length) < np.array([[length], [length // 2], [length // 2]])
   shouted = np.where(np.asarray(mask).reshape(*mask.shape, *[1] * (x.ndim - 2)), x, 3).astype(x.dtype)
+  assert (shouted != x).any()
   first, here = encoded(what, x, mask)
   other, _ = encoded(what, shouted, mask)
   assert here.any(1).all() and not here[1:].all()

@@ -94,6 +94,9 @@ def test_a_large_picture_of_a_gallery_is_shown_larger(tmp_path, side, large):
   rows = [{'query': {'text': 'q'}, 'found': [{'image': np.zeros((side, side, 3), np.uint8), 'text': 'a'}]}]
   report.write(tmp_path / 'a.html', **bare(galleries=[{'title': 'G', 'rows': rows}]))
   assert ('<div class="shelf large">' in (tmp_path / 'a.html').read_text()) == large
+  sought = [{'query': row['found'][0], 'found': [{'text': 'q'}]} for row in rows]
+  report.write(tmp_path / 'b.html', **bare(galleries=[{'title': 'G', 'rows': sought}]))
+  assert ('<div class="shelf broad told">' in (tmp_path / 'b.html').read_text()) == large
 
 
 def test_a_page_of_drawings(tmp_path):
