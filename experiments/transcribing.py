@@ -34,7 +34,7 @@ from mmjax.workdir import expanded, replacing
 START, END, LANGUAGE, TASK, NO_TIMES = (
   '<|startoftranscript|>', '<|endoftext|>', '<|{}|>', '<|transcribe|>', '<|notimestamps|>',
 )  # fmt: skip
-CUT = 5.0  # seconds at the end of a window, in whose quietest place the next begins
+CUT = 5.0  # seconds at the end of a window (at most its half), in whose quietest place the next begins
 SILENT = 1e-4  # a window with no sample above this (3 steps of 16 bits) says nothing: asked, Whisper would make it up
 MOST_DRAWN = 12  # windows of a picture
 
@@ -108,10 +108,11 @@ class Speech:
 
   def __init__(self, weights: str, language: str = 'en'):
     folder = folder_of(weights)
-    found, self.variables = load(folder)
+    found, variables = load(folder)
     if not isinstance(found, Whisper):
       raise UserError(f'--weights={weights}: found {type(found).__name__}, expected Whisper')
     self.model, self.tokenizer, said = found, tokenizer_of(folder), rules(folder)
+    self.variables = jax.device_put(variables)  # once, not at every call
     several = [LANGUAGE.format(language), TASK] if found.text.vocab > ENGLISH else []
     self.prompt, self.end = [self.id(token) for token in (START, *several, NO_TIMES)], self.id(END)
     self.samples = found.sound.frames * mel.HOP
@@ -225,7 +226,7 @@ def cuts(wave: np.ndarray, samples: int) -> list[tuple[int, int]]:
   """Where the windows of a sound [S] begin and end, each of at most `samples`; the next begins where it is quietest."""
   block, found, begin = mel.RATE // 10, [], 0
   while len(wave) - begin > samples:
-    late = wave[begin + samples - int(CUT * mel.RATE) : begin + samples]
+    late = wave[begin + samples - min(int(CUT * mel.RATE), samples // 2) : begin + samples]
     loud = np.square(late[: len(late) // block * block]).reshape(-1, block).sum(1)
     end = begin + samples - len(late) + int(loud.argmin()) * block + block // 2
     found.append((begin, end))

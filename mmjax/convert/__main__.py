@@ -5,8 +5,9 @@
   python -m mmjax.convert export DIR --out PATH     writes it back: the same names, dtypes and bytes
   python -m mmjax.convert check CASE [--dump FILE]  runs a stored case of the published code and compares each output
 
-PATH is a folder with config.json beside model.safetensors (or the shards of its index). A pickle (.bin, .pt, .pth) is
-read with --allow-pickle only, by an unpickler that builds tensors and nothing else.
+PATH is a folder with config.json beside model.safetensors (or the shards of its index), or beside the model.bin of a
+Whisper of CTranslate2's, which goes back as safetensors under its names. A pickle (.bin, .pt, .pth) is read with
+--allow-pickle only, by an unpickler that builds tensors and nothing else.
 Exit codes: 0 done, 1 an output of a case differs or is not supported, 2 a mistake in what was given.
 """
 

@@ -52,13 +52,24 @@ def waves():
   return [sounds.load(file, mel.RATE) for file, _ in chosen()]
 
 
-def test_ids_are_those_of_the_engine(speech, waves):
+@pytest.fixture(scope='module')
+def written(speech, waves):
+  """The ids of each clip and what was heard; how fast is printed."""
+  wall, busy = time.perf_counter(), time.process_time()
+  found = [speech.ids(wave) for wave in waves]
+  wall, busy = time.perf_counter() - wall, time.process_time() - busy
+  length = sum(wave.size for wave in waves) / mel.RATE
+  print(f'{length:.1f} s of sound in {wall:.1f} s: {length / wall:.1f} times as fast as real time')
+  print(f'{busy:.1f} s of processors, {length / busy:.1f} s of sound in each')
+  return [(ids, heard) for ids, _, heard in found]
+
+
+def test_ids_are_those_of_the_engine(speech, waves, written):
   import ctranslate2
 
   engine = ctranslate2.models.Whisper(str(transcribing.folder_of(PACKAGE)), device='cpu', compute_type='float32')
   errors = []
-  for (file, _), wave in zip(chosen(), waves, strict=True):
-    ids, _, heard = speech.ids(wave)
+  for (file, _), wave, (ids, heard) in zip(chosen(), waves, written, strict=True):
     filled = np.pad(wave, (0, speech.samples - wave.size))[None]
     features = np.ascontiguousarray(np.asarray(mel.whisper(filled)).swapaxes(1, 2))
     theirs = engine.encode(ctranslate2.StorageView.from_array(features))
@@ -69,40 +80,36 @@ def test_ids_are_those_of_the_engine(speech, waves):
   assert len(errors) == NUMBER and max(errors) < 1e-3
 
 
-def test_few_words_are_wrong(speech, waves):
+def test_few_words_are_wrong(speech, written):
   import jiwer
 
-  started = time.perf_counter()
-  written = [speech.tokenizer.decode(speech.ids(wave)[0]) for wave in waves]
-  spent, length = time.perf_counter() - started, sum(wave.size for wave in waves) / mel.RATE
   said = [' '.join(words(text)) for _, text in chosen()]
-  found = [' '.join(words(text)) for text in written]
+  found = [' '.join(words(speech.tokenizer.decode(ids))) for ids, _ in written]
   for a, b in zip(said, found, strict=True):
     print(f'{"  " if a == b else "! "}{a} | {b}')
   rate = jiwer.wer(said, found)
   print(f'{len(said)} clips, word error rate {100 * rate:.1f} % of {sum(len(text.split()) for text in said)} words')
-  print(f'{length:.1f} s of sound in {spent:.1f} s: {length / spent:.1f} times as fast as real time')
   assert rate < 0.15
 
 
-def test_the_folder_that_import_makes_says_the_same(speech, waves, tmp_path):
+def test_the_folder_that_import_makes_says_the_same(speech, waves, written, tmp_path):
   import_(transcribing.folder_of(PACKAGE), tmp_path / 'ours')
   model, variables = load(tmp_path / 'ours')
   assert model == speech.model
   jax.tree.map(np.testing.assert_array_equal, variables, speech.variables)
   ours = transcribing.Speech(str(tmp_path / 'ours'))
   assert (ours.prompt, ours.heads) == (speech.prompt, speech.heads) == ([50257, 50362], ours.heads)
-  assert ours.ids(waves[0])[0] == speech.ids(waves[0])[0]
+  assert ours.ids(waves[0])[0] == written[0][0]
 
 
-def test_words_are_found_where_they_are_said(speech, waves, tmp_path, monkeypatch, capsys):
+def test_words_are_found_where_they_are_said(speech, waves, written, tmp_path, monkeypatch, capsys):
   """Two clips with a second of silence between: the words of the second are heard behind it."""
   import soundfile
 
   between = np.zeros(mel.RATE, np.float32)
   soundfile.write(tmp_path / 'two.flac', np.concatenate([waves[0], between, waves[1]]), mel.RATE)
   heard = speech.hear(tmp_path / 'two.flac')
-  count = len(speech.groups(speech.ids(waves[0])[0]))
+  count = len(speech.groups(written[0][0]))
   times = [at for _, at in heard.windows[0].words]
   assert times == sorted(times) and times[count - 1] < waves[0].size / mel.RATE + 0.5 < times[count]
   monkeypatch.setattr('sys.argv', ['transcribe', str(tmp_path / 'two.flac'), f'--weights={PACKAGE}'])
