@@ -201,7 +201,7 @@ def dropped(rate: float, streams: str):
   return augmented
 
 
-def forward(model: nn.Module):
+def forward(model: Any):
   """What `train.train_step` runs."""
 
   def run(variables, batch, *, train, key):
