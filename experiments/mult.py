@@ -396,8 +396,8 @@ def words_table(c, read: Mapping[str, np.ndarray], held: Mapping) -> dict:
     for layer in range(weights.shape[1]):
       rows.append({
         'system': f'the word reads the {what}, layer {layer + 1}',
-        'the event it names': telling.Cell(100 * at[layer]),
-        'the other event': telling.Cell(100 * beside[layer]),
+        'the event it names': telling.Cell(100 * float(at[layer])),
+        'the other event': telling.Cell(100 * float(beside[layer])),
         'read evenly, each': telling.Cell(100 * float((lasts / steps).mean())),
       })  # fmt: skip
   return {
@@ -430,7 +430,7 @@ def drawing(n: int, task: Task, model: nn.Module, variables: Mapping, read: Mapp
     item.append(series(f'The {what}', held[s][n, : scene['steps'][m]], spans[s]))
   length = dict(zip(STREAMS, scene['steps'].tolist()))
   title = {'t': 'report', 'a': 'sound', 'f': 'video'}
-  for s, other in (('t', 'a'), ('t', 'f'), ('a', 'f')):
+  for s, other in (('t', 'a'), ('t', 'f'), ('a', 'f'), ('f', 'a')):
     if s in getattr(model, 'targets', ''):
       weights = read[f'{s}<{other}'][n, -1, : length[s], : length[other]]
       given_words = words if s == 't' else ()
@@ -441,7 +441,8 @@ def drawing(n: int, task: Task, model: nn.Module, variables: Mapping, read: Mapp
   return {
     'title': f'Scene {n + 1}: who contradicts the other two? {right.capitalize()}',
     'note': f'The report, “{" ".join(words)}”, says that the {event} {way}. MulT answers: {witnesses.ANSWERS[told]} '
-    f'({100 * out[told]:.0f} %). Framed: the events; in what is read, the steps of the {event} and of the other event.',
+    f'({100 * out[told]:.0f} %). Framed is where the events are. What reads what: the last layer, '
+    'a mean over heads.',
     'items': item,
   }
 
