@@ -38,7 +38,7 @@ from mmjax.fusion import maps
 from mmjax.fusion.layers import MAPS
 from mmjax.layers.blocks import made_of
 from mmjax.metrics import sentiment
-from mmjax.models.mult import STREAMS, MulT, Net, answered, last_step
+from mmjax.models.mult import STREAMS, MulT, Net, answered
 from mmjax.report.sequences import Span, reading, series
 from mmjax.workdir import open_workdir
 
@@ -62,7 +62,7 @@ PUBLISHED = (  # of CMU-MOSEI and MOSI, unaligned; the measures as mmjax/metrics
 
 
 class Apart(nn.Module):
-  """Some modalities, each read by itself alone: MulT's stack reading itself, its last step; all of them into one head.
+  """Some modalities, each read by itself alone: MulT's stack reading itself, then its mean step; one head.
 
   sequences and masks as of MulT; what is not in `streams` is not read. Returns 'answers' [B,A].
   """
@@ -87,13 +87,13 @@ class Apart(nn.Module):
     self, sequences: Mapping[str, jax.Array], masks: Mapping[str, jax.Array], *, train: bool
   ) -> dict[str, jax.Array]:
     kernel_init = nn.initializers.normal(self.init_std)
-    last = []
+    read: list[jax.Array] = []
     for s in self.streams:
       x = nn.Dense(self.width, use_bias=False, kernel_init=kernel_init, name=f'project_{s}')(sequences[s])
       x = made_of(Net, self, f'{s}_reads_itself')(x, mask=masks[s], train=train)
-      last.append(last_step(x, masks[s]))
-    read = jnp.concatenate(last, -1)
-    return {'answers': answered(read, self.num_answers, self.out_dropout, self.init_std, train)}
+      there = masks[s][..., None]
+      read.append((x * there).sum(1) / jnp.maximum(there.sum(1), 1))  # 0 where nothing is there
+    return {'answers': answered(jnp.concatenate(read, -1), self.num_answers, self.out_dropout, self.init_std, train)}
 
 
 def model_of(system: str, c: Any, num_answers: int) -> nn.Module:

@@ -31,12 +31,13 @@ AT_LEAST = {  # low -> the numbers that are not below it
   0: 'seed model.init_std model.image.init_std model.text.init_std model.num_features model.num_objects optim.lr '
   'optim.warmup optim.clip optim.decay optim.eps augment.shift augment.tint augment.keep dvae.uniform dvae.lr '
   'dvae.warmup classifier.lr classifier.warmup clip.lr clip.warmup bag.warmup captions.lr captions.warmup '
-  'sample.top_k image_weight dvae.residuals',
+  'sample.top_k image_weight dvae.residuals augment.jitter augment.scale teach',
   1: 'data.images model.bottlenecks test.broken_images pixels.patch pixels.regions optim.steps optim.micro_batches '
   'eval.every eval.images log.every model.out bag.steps captions.steps contrast.warmup contrast.queue rerank '
   'beams dvae.codes dvae.entry dvae.layers dvae.width dvae.steps classifier.steps clip.steps clip.out '
   'clip.width clip.layers clip.patch sample.texts sample.candidates model.depth model.head_size model.channels '
-  'channels classifier.channels model.image.stem model.image.blocks model.layers apart.layers',
+  'channels classifier.channels model.image.stem model.image.blocks model.layers model.dilations model.kernel '
+  'model.stride apart.layers model.frames model.bins model.clip model.tubelet model.image',
   3: 'data.length data.caption',  # a word between the two that frame a text
   32: 'frozen.side',
 }
@@ -46,7 +47,7 @@ AT_MOST = {  # the last seed but one: one more is a seed too
 ABOVE_0 = ('sample.temperature', 'sample.top_p', 'dvae.temperature', 'dvae.lowest')
 SIZES = re.compile(r'model\.(\w+\.)?(width|heads|mlp|patch)')  # at least 1
 SHARES = re.compile(
-  r'model\.(\w+\.)?(\w+_)?dropout|optim\.b2|frozen\.dropout|contrast\.(momentum|soft)|augment\.drop'
+  r'model\.(\w+\.)?(\w+_)?dropout|optim\.b2|frozen\.dropout|contrast\.(momentum|soft)|augment\.(warp|crop|drop)'
 )  # from 0 to below 1
 
 

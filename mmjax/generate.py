@@ -8,7 +8,7 @@ row has ended.
 B rows, P prompt, Q new ids, T ids in all, V vocabulary, K beams.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -19,6 +19,22 @@ from mmjax.errors import UserError
 
 Step = Callable[[Any, jax.Array, Any], tuple[jax.Array, Any]]
 NEVER = -jnp.inf  # the score of a text that is none
+
+
+def barring(step: Step, never: Sequence[int] = (), first: Sequence[int] = ()) -> Step:
+  """A step that scores ids in `never` -inf, and those in `first` where the first id behind the prompt is chosen.
+
+  Raises UserError for an id that is none of the vocabulary's.
+  """
+
+  def barred(cache: Any, ids: jax.Array, at: jax.Array | int) -> tuple[jax.Array, Any]:
+    logits, kept = step(cache, ids, at)
+    out = sorted({*never, *(first if cache is None else ())})
+    if out and not 0 <= out[0] <= out[-1] < logits.shape[-1]:
+      raise UserError(f'ids that may not be written: found {out[0]} to {out[-1]}, expected 0 to {logits.shape[-1] - 1}')
+    return (logits.at[..., jnp.array(out)].set(NEVER) if out else logits), kept
+
+  return barred
 
 
 def greedy(step: Step, prompt: jax.Array, *, length: int, end: int = -1, pad: int = 0) -> jax.Array:

@@ -9,7 +9,7 @@ import optax
 
 from mmjax.errors import UserError, nearest
 
-OPTIMISERS = ('adamw', 'bert_adam')
+OPTIMISERS = ('adamw', 'bert_adam', 'momentum')
 SCHEDULES = ('cosine', 'linear', 'constant')
 DECAY_ON = ('kernels', 'all')
 
@@ -74,7 +74,9 @@ def build(
   b2: float = 0.999,
   eps: float = 1e-8,
 ) -> optax.GradientTransformation:
-  """Clipping by global norm (0: none), then 'adamw' or 'bert_adam', with decay on 'kernels' (see there) or on 'all'."""
+  """Clipping by global norm (0: none), then 'adamw', 'bert_adam' or 'momentum', with decay on 'kernels' (see there) or
+  on 'all'. Momentum has b1, and adds its decay to the gradient.
+  """
   if name not in OPTIMISERS:
     raise UserError(f'optim.name: found {name!r}, expected one of {OPTIMISERS}{nearest(name, OPTIMISERS)}')
   if decay_on not in DECAY_ON:
@@ -82,6 +84,8 @@ def build(
   mask = kernels if decay_on == 'kernels' else None
   if name == 'adamw':
     tx = optax.adamw(rate, b1, b2, eps, weight_decay=decay, mask=mask)
-  else:
+  elif name == 'bert_adam':
     tx = bert_adam(rate, b1, b2, eps, decay, mask)
+  else:
+    tx = optax.chain(optax.add_decayed_weights(decay, mask), optax.sgd(rate, momentum=b1))
   return optax.chain(optax.clip_by_global_norm(clip), tx) if clip else tx

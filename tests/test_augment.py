@@ -55,3 +55,56 @@ def test_a_pair_keeps_what_is_not_drawn():
   assert found['image'].dtype == jnp.float32
   for name, value in batch.items():
     np.testing.assert_array_equal(found[name], value)
+
+
+STILL = {'jitter': 0.0, 'scale': 0.0, 'warp': 0.0, 'crop': 0.0}
+RAMP = np.arange(1.0, 21, dtype=np.float32)[None, :, None].repeat(300, 0)
+SEEN = np.arange(20)[None, :, None].repeat(300, 0) < np.where(np.arange(300) < 150, 20, 12)[:, None, None]
+SERIES = {'series': np.where(SEEN, RAMP, 0), 'seen': SEEN, 'weight': np.ones(300)}
+
+
+def drawn(**how):
+  return {name: np.asarray(value) for name, value in augment.series(SERIES, KEY, **STILL | how).items()}
+
+
+def test_a_series_stays_as_it_is_where_nothing_is_drawn():
+  for name, value in drawn().items():
+    np.testing.assert_allclose(value, SERIES[name], atol=1e-5)
+
+
+def test_a_series_keeps_its_length_and_what_is_not_there_stays_so():
+  found = drawn(jitter=0.3, scale=0.3, warp=0.5, crop=0.4)
+  np.testing.assert_array_equal(found['seen'], SEEN)
+  assert (found['series'][~SEEN] == 0).all() and not np.allclose(found['series'][SEEN], SERIES['series'][SEEN])
+
+
+def test_time_is_bent_within_the_series_and_never_turned():
+  series = drawn(warp=0.5)['series'][..., 0]
+  for rows, last in ((series[:150], 20), (series[150:, :12], 12)):
+    np.testing.assert_allclose(rows[:, [0, -1]], [[1, last]] * 150, atol=1e-4)
+    pace = np.diff(rows, axis=1)
+    assert 0.5 <= pace.min() < 0.7 and 1.3 < pace.max() <= 1.5 + 1e-4
+
+
+def test_so_much_of_a_series_is_cut_off_at_most():
+  series = drawn(crop=0.4)['series'][..., 0]
+  first, last = series[:150, 0], series[:150, -1]
+  assert 0 <= first.min() - 1 < 0.3 and 3 < first.max() - 1 <= 0.2 * 19 and 20 - 0.2 * 19 <= last.min() < 18
+  np.testing.assert_allclose(np.diff(series[:150], axis=1), ((last - first) / 19)[:, None].repeat(19, 1), atol=1e-4)
+
+
+def test_gains_are_of_a_channel_and_noise_is_of_a_value():
+  gain = (drawn(scale=0.1)['series'] / RAMP)[:150, :, 0]
+  np.testing.assert_allclose(gain, gain[:, :1].repeat(20, 1), rtol=1e-4)
+  assert abs(gain[:, 0].mean() - 1) < 0.03 and abs(gain[:, 0].std() - 0.1) < 0.02
+  noise = (drawn(jitter=0.1)['series'] - RAMP)[:150]
+  assert abs(noise.mean()) < 0.01 and abs(noise.std() - 0.1) < 0.01
+
+
+def test_between_a_value_and_none_there_is_none():
+  seen = SEEN.copy()
+  seen[:, 5] = False
+  batch = {'series': np.where(seen, RAMP, 0), 'seen': seen}
+  found = {k: np.asarray(v) for k, v in augment.series(batch, KEY, **STILL | {'crop': 0.4}).items()}
+  values = found['series'][found['seen']]
+  assert (~found['seen'][:, :12].all(1)).all() and values.min() >= 1  # never mixed with the 0 that stands for none

@@ -9,8 +9,12 @@ from configs import (
   dalle,
   fusion_ablation,
   lxmert,
+  mbt,
   mult,
+  records,
+  sensors,
   sentiment,
+  series,
   uniter,
   vilbert,
   visualbert,
@@ -25,14 +29,15 @@ from mmjax.workdir import flatten
 
 QUESTIONS = {'lxmert': lxmert, 'visualbert': visualbert, 'uniter': uniter, 'vilbert': vilbert}
 PAIRS = {'clip': clip, 'blip': blip, 'dalle': dalle, 'composed_search': composed_search, 'sentiment': sentiment}
-SEQUENCES = {'mult': mult}
-FILES = QUESTIONS | PAIRS | SEQUENCES | {'fusion_ablation': fusion_ablation}
+SEVERAL = {'mbt': mbt, 'mult': mult, 'sensors': sensors, 'records': records}
+FILES = QUESTIONS | PAIRS | SEVERAL | {'fusion_ablation': fusion_ablation, 'series': series}
 DEFAULTS = dict.fromkeys((*QUESTIONS, 'fusion_ablation'), 'sort_of_clevr') | {
   'clip': 'twemoji',
   'blip': 'twemoji',
   'dalle': 'scenes',
 }
-DEFAULTS |= {'composed_search': 'products', 'sentiment': 'posts', 'mult': 'witnesses'}
+DEFAULTS |= {'mbt': 'clips', 'mult': 'witnesses', 'sensors': 'robot', 'records': 'records'}
+DEFAULTS |= {'composed_search': 'products', 'sentiment': 'posts', 'series': 'all'}
 VARIANTS = [(name, variant) for name, module in FILES.items() for variant in module.VARIANTS]
 
 
@@ -166,6 +171,15 @@ def test_base_is_mult():
   assert c.optim.steps == 40 * 16_322 // 24 and c.optim.steps // c.eval.every == 40
 
 
+def test_base_is_mbt():
+  """The released configs/audioset/balanced_audioset_base.py."""
+  c = load('mbt', 'base')
+  assert (c.model.layers, c.model.fusion, c.model.bottlenecks, c.model.read) == (12, 8, 4, 'mean')
+  assert (c.model.width, c.model.heads, c.model.mlp, c.model.patch, c.model.tubelet) == (768, 12, 3072, 16, 2)
+  assert (c.model.clip, c.model.image, c.model.frames, c.model.bins) == (32, 224, 800, 128)
+  assert (c.optim.name, c.optim.lr, c.optim.clip, c.data.images) == ('momentum', 0.5, 1.0, 64)
+
+
 WITHOUT = {  # a model file -> why no experiment and config are of its name
   'fused': 'the family that fusion_ablation.py compares',
   'relation_network': 'baselines of fusion_ablation.py',
@@ -175,8 +189,11 @@ WITHOUT = {  # a model file -> why no experiment and config are of its name
   'vivit': 'begins with a trained ViT, which is not here',
   'videomae': 'pre-trained on videos that are not here',
   'timesformer': 'begins with a trained ViT, which is not here',
-  'patchtst': 'reads series alone',
+  'patchtst': 'reads series alone; series.py has its patches',
   'images': 'no model: a text with several images',
+  'whisper': 'its weights are read, it is not trained: experiments/transcribe.py',
+  'modalities': 'encoders of what multimodal.py fuses',
+  'multimodal': 'the frame of sensors.py and records.py',
   'bert': 'reads text alone; it is the text encoder of others',
   'gpt': 'reads text alone',
   'vit': 'reads images alone; it is the image encoder of others',

@@ -24,6 +24,7 @@ from mmjax.convert import (
   visualbert,
   vit,
   volta,
+  whisper,
 )
 from mmjax.convert.plan import Config, Plan, Shapes
 from mmjax.errors import UserError, nearest
@@ -67,6 +68,8 @@ MARKS = {  # of HuggingFace's classes; those that have none are told by config.j
   'ASTForAudioClassification': ('audio_spectrogram_transformer.embeddings.distillation_token',),
   'VideoMAEForPreTraining': ('encoder_to_decoder.weight', 'mask_token'),
   'TimesformerModel': ('embeddings.time_embeddings',),
+  'WhisperModel': ('encoder.conv1.weight', 'decoder.embed_positions.weight'),
+  'WhisperForConditionalGeneration': ('model.encoder.conv1.weight', 'model.decoder.embed_positions.weight'),
   'ViTForImageClassification': ('vit.embeddings.cls_token', 'classifier.weight'),
   'ViltModel': ('embeddings.text_embeddings.word_embeddings.weight',),
   'ViltForMaskedLM': ('vilt.embeddings.cls_token', 'mlm_score.bias'),
@@ -101,6 +104,8 @@ KINDS = {
   **_classes(clip),
   **_classes(ast),
   **_classes(patchtst),
+  **_classes(whisper),
+  whisper.ENGINE: Kind(whisper.plan_engine),
   **{name: Kind(video.plan_videomae, MARKS.get(name, ())) for name in video.VIDEO_MAE},
   **{name: Kind(video.plan_vivit, MARKS.get(name, ())) for name in video.VIVIT},
   **{name: Kind(video.plan_timesformer, MARKS.get(name, ())) for name in video.TIMESFORMER},

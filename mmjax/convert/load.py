@@ -1,7 +1,8 @@
 """A checkpoint's folder -> the model here and its variables, and back.
 
-Three kinds of folder are read by the same `load`: a published one (config.json beside safetensors), the same with
-pickled tensors where that is allowed, and ours: config.json that says so, and model.safetensors with '/'-joined paths.
+Four kinds of folder are read by the same `load`: a published one (config.json beside safetensors), the same with
+pickled tensors where that is allowed, CTranslate2's (config.json beside its model.bin), and ours: config.json that says
+so, and model.safetensors with '/'-joined paths.
 """
 
 import json
@@ -15,7 +16,7 @@ import numpy as np
 from flax import linen as nn
 from flax import traverse_util
 
-from mmjax.convert import families, models
+from mmjax.convert import ctranslate2, families, models
 from mmjax.convert.names import UNUSED, flatten, from_theirs, one_by_one, refuse, shapes_there
 from mmjax.convert.pickles import SUFFIXES, open_pickle
 from mmjax.convert.plan import Config, Plan
@@ -53,11 +54,12 @@ def read(path: str | Path, allow_pickle: bool = False) -> tuple[Plan, dict[str, 
   folder = path.parent if path.is_file() else path
   if not folder.is_dir():
     raise UserError(f'{path}: no such file or folder')
-  tensors = tensors_of(path, allow_pickle)
+  engine = ctranslate2.found(path)
+  tensors, said = ctranslate2.read(engine) if engine else (tensors_of(path, allow_pickle), {})
   if not tensors:
     raise UserError(f'{path}: holds no tensors')
   alone = path.is_file() and not (folder / 'config.json').is_file()
-  config: Config = {} if alone else read_json(folder / 'config.json')
+  config: Config = ({} if alone else read_json(folder / 'config.json')) | said
   if config.get('format') == FORMAT:
     raise UserError(f'{folder}: is in the format of this project already')
   return families.plan(config, {name: tensor.shape for name, tensor in tensors.items()}, str(path)), tensors

@@ -33,11 +33,12 @@ from mmjax.models.visualbert import VisualBERT
 from mmjax.models.vit import ViT
 from mmjax.models.vivit import ViViT
 from mmjax.models.volta import VOLTA
+from mmjax.models.whisper import SoundEncoder, TextDecoder, Whisper
 
 OF_TEXT = (BERT, GPT, Text, TextTower, SentenceTower)
 OF_IMAGES = (ViT, ImageTower, ImageGPT, DVAE, ReleasedDVAE, Encoder, Decoder, EfficientNetLite, PictureTower)
 OF_BOTH = (LXMERT, VisualBERT, ViLBERT, UNITER, VOLTA, ViLT, CLIP, BLIP, BLIPNLVR, DALLE)
-OF_SOUND_AND_VIDEO = (AST, VideoMAE, ViViT, TimeSformer)
+OF_SOUND_AND_VIDEO = (AST, VideoMAE, ViViT, TimeSformer, Whisper, SoundEncoder, TextDecoder)
 OF_SEQUENCES = (MulT, PatchTST)
 MODELS = {kind.__name__: kind for kind in (*OF_TEXT, *OF_IMAGES, *OF_BOTH, *OF_SOUND_AND_VIDEO, *OF_SEQUENCES)}
 INTO = (  # kernels that read a region's feature or an image's channels, of which a model has one
@@ -72,6 +73,12 @@ def example(model: nn.Module, features: int = 0, box: int = 4) -> tuple:
     case ViT() | ImageTower() | PictureTower():
       return (image(model),)
     case AST():
+      return (jnp.zeros((1, model.frames, model.bins)),)
+    case Whisper():
+      return jnp.zeros((1, model.sound.frames, model.sound.bins)), text
+    case TextDecoder():
+      return text, jnp.zeros((1, 2, model.width))
+    case SoundEncoder():
       return (jnp.zeros((1, model.frames, model.bins)),)
     case PatchTST():
       return (jnp.zeros((1, model.context, model.channels)),)

@@ -25,6 +25,7 @@ LAYOUTS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], Callable[[np.ndarra
   'dense': (lambda a: a.T, lambda a: a.T),  # [out, in] <-> [in, out]
   'conv': (lambda a: a.transpose(2, 3, 1, 0), lambda a: a.transpose(3, 2, 0, 1)),  # [out, in, y, x] <-> [y, x, in, out]
   'conv1': (lambda a: a[..., 0].T, lambda a: a.T[..., None]),  # of kernel 1: [out, in, 1] <-> [in, out]
+  'conv_t': (lambda a: a.transpose(2, 1, 0), lambda a: a.transpose(2, 1, 0)),  # in time: [out, in, t] <-> [t, in, out]
   # the same in time too: [out, in, t, y, x] <-> [t, y, x, in, out]
   'conv3': (lambda a: a.transpose(2, 3, 4, 1, 0), lambda a: a.transpose(4, 3, 0, 1, 2)),
   # of a transposed convolution, whose kernel is turned round: [in, out, y, x] <-> [y, x, in, out]

@@ -10,6 +10,7 @@ from einops import rearrange
 from flax import linen as nn
 
 from mmjax.errors import UserError
+from mmjax.layers.blocks import convolved
 
 
 def to_float(image: jax.Array) -> jax.Array:
@@ -40,17 +41,6 @@ class Patches(nn.Module):
     features = rearrange(to_float(image), 'B (y p) (x q) c -> B (y x) (p q c)', p=self.patch, q=self.patch)
     boxes = grid_boxes(size[0] // self.patch, size[1] // self.patch)
     return features, jnp.broadcast_to(boxes, (len(image), *boxes.shape))
-
-
-def convolved(x: jax.Array, channels: tuple[int, ...], prefix: str = '') -> jax.Array:
-  """x [B,y,x,F] after a 3x3 convolution of stride 2, layer norm over the channels and ReLU for each of `channels`.
-
-  To be called in a compact module, whose the parameters are: 'conv0', 'norm0', ... behind the prefix.
-  """
-  for n, size in enumerate(channels):
-    x = nn.Conv(size, (3, 3), (2, 2), name=f'{prefix}conv{n}')(x)
-    x = nn.relu(nn.LayerNorm(name=f'{prefix}norm{n}')(x))
-  return x
 
 
 class ConvGrid(nn.Module):

@@ -79,6 +79,7 @@ class FusionLayer(nn.Module):
   init_std: float = 0.02
   norms: str = 'layer'
   key_bias: bool = True
+  normed: str = ''
 
   @nn.compact
   def __call__(
@@ -97,7 +98,8 @@ class FusionLayer(nn.Module):
         s: (entry if s.entry else x)[s.stream] for s in sources | {Source(i.reader) for i in sub.items if i.sources}
       }
       if not post:
-        seen = {s: owner[s.stream].norm(value) for s, value in sorted(seen.items(), key=str)}
+        own = lambda s, value, owner=owner: value if s.stream in self.normed else owner[s.stream].norm(value)
+        seen = {s: own(s, value) for s, value in sorted(seen.items(), key=str)}
       read = {s: owner[s.stream].keys_values(seen[s]) for s in sorted(sources, key=str)}
       if memory is not None:
         kept = lambda s, what, a, n=n: remembered(self, f'sub{n}/{s}/{what}', a, *memory[s.stream])
@@ -220,6 +222,7 @@ class FusionStack(nn.Module):
   masks are over all rows (0: as many as the first call gives). A stream that is read and gives nothing new has no rows:
   an encoded image is given and kept once.
   key_bias: whether keys have a bias, to which a softmax is blind.
+  normed: streams that come normed, as an encoder's last norm gives them: pre-norm layers read them as they are.
   without: streams of the schedule that are not there this time (`schedule.skipping`); initialise with all of them.
   Raises UserError for a schedule that cannot be run with these streams, widths and heads.
   """
@@ -238,6 +241,7 @@ class FusionStack(nn.Module):
   init_std: float = 0.02
   norms: str = 'layer'
   key_bias: bool = True
+  normed: str = ''
   scan: bool = True
   remat: bool = False
 
@@ -283,6 +287,7 @@ class FusionStack(nn.Module):
         self.init_std,
         self.norms,
         self.key_bias,
+        self.normed,
       )
       step = lambda module, x, rest=rest: module(x, *rest, memory, train=train)
       step = nn.remat(step, prevent_cse=not self.scan) if self.remat else step

@@ -40,7 +40,7 @@ def norm_of(kind: str) -> type[nn.LayerNorm] | type[nn.RMSNorm]:
   return NORMS[kind]
 
 
-def made_of(kind: type[Kind], model: nn.Module, name: str, **others: Any) -> Kind:
+def made_of(kind: type[Kind], model: nn.Module, name: str, /, **others: Any) -> Kind:
   """A `kind` of that name, with the arguments that `model` has under the same names, and these others."""
   known = {f.name for f in fields(kind)} - {'parent', 'name'}
   own = {f.name: getattr(model, f.name) for f in fields(model) if f.name in known}
@@ -70,6 +70,17 @@ class Mlp(nn.Module):
     x = activation(self.activation)(dense(self.hidden, name='expand')(x))
     x = nn.Dropout(self.dropout, deterministic=not train)(x)
     return dense(self.width, name='project')(x)
+
+
+def convolved(x: jax.Array, channels: tuple[int, ...], prefix: str = '') -> jax.Array:
+  """x [B,y,x,F] after a 3x3 convolution of stride 2, layer norm over the channels and ReLU for each of `channels`.
+
+  To be called in a compact module, whose the parameters are: 'conv0', 'norm0', ... behind the prefix.
+  """
+  for n, size in enumerate(channels):
+    x = nn.Conv(size, (3, 3), (2, 2), name=f'{prefix}conv{n}')(x)
+    x = nn.relu(nn.LayerNorm(name=f'{prefix}norm{n}')(x))
+  return x
 
 
 class Pooler(nn.Module):

@@ -2,11 +2,16 @@
 
 import base64
 import io
+from collections.abc import Mapping
 
 import numpy as np
+from matplotlib import colormaps
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from PIL import Image
 
 CRISP = 256  # pixels: up to this size an image is kept as it is and scaled up with sharp pixels
+LINES = ('#1f6fb2', '#c9711f', '#2f8f57', '#8a5bb0')  # colours of lines, on white
 LARGEST = 720  # pixels: a larger image is scaled down
 
 
@@ -27,3 +32,31 @@ def png_uri(image: np.ndarray) -> str:
   file = io.BytesIO()
   Image.fromarray(image).save(file, 'PNG', optimize=True)
   return 'data:image/png;base64,' + base64.b64encode(file.getvalue()).decode()
+
+
+def plotted(x: np.ndarray, lines: Mapping[str, np.ndarray], along: str) -> np.ndarray:
+  """A small drawing of some lines {name: [T]} over x [T], named along its side and below: uint8 [h,w,3].
+
+  What is not a number leaves a gap.
+  """
+  figure = Figure(figsize=(2.4, 1.5), layout='constrained', dpi=100)
+  axes = figure.add_subplot()
+  for n, (name, y) in enumerate(lines.items()):
+    axes.plot(x, y, color=LINES[n % len(LINES)], linewidth=1.4, marker='.', markersize=3, label=name)
+  axes.set_xlabel(along, fontsize=8)
+  axes.tick_params(labelsize=7)
+  axes.spines[['top', 'right']].set_visible(False)
+  if len(lines) > 1:
+    axes.legend(fontsize=7, frameon=False, borderpad=0.2)
+  else:
+    axes.set_ylabel(next(iter(lines)), fontsize=8)
+  canvas = FigureCanvasAgg(figure)
+  canvas.draw()
+  return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def heat(values: np.ndarray, scale: int = 1) -> np.ndarray:
+  """values [h,w] as colours, the lowest dark, each `scale` pixels wide and high: uint8 [h,w,3]."""
+  low, high = float(values.min()), float(values.max())
+  even = (values - low) / (high - low) if high > low else np.zeros_like(values)
+  return (colormaps['magma'](np.kron(even, np.ones((scale, scale))))[..., :3] * 255).astype(np.uint8)

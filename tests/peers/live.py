@@ -278,7 +278,36 @@ def imagegpt(draw: Draw) -> Case:
   return 'ImageGPTForCausalImageModeling', config, given | {'labels': draw.labels(18, *given['input_ids'].shape)}
 
 
-FAMILIES = {f.__name__: f for f in (bert, gpt, vit, lxmert, visualbert, clip, vilt, blip, imagegpt)}
+def whisper(draw: Draw) -> Case:
+  config = {
+    'vocab_size': draw.int(20, 60),
+    'num_mel_bins': draw.int(3, 9),
+    'd_model': draw.width,
+    'max_source_positions': draw.int(4, 12),
+    'max_target_positions': draw.length + draw.int(0, 5),
+    'activation_function': draw.one('gelu', 'relu'),
+    'pad_token_id': 0,
+    'bos_token_id': 1,
+    'eos_token_id': 1,
+    'decoder_start_token_id': 2,
+  }
+  for half in ('encoder', 'decoder'):
+    heads = draw.one(draw.heads, 1)
+    config |= {f'{half}_layers': draw.int(1, 4), f'{half}_attention_heads': heads, f'{half}_ffn_dim': draw.int(5, 40)}
+  given = {'input_features': draw.floats(draw.batch, config['num_mel_bins'], 2 * config['max_source_positions'])}
+  given['decoder_input_ids'] = draw.ids(config['vocab_size'])
+  if draw.int(0, 2):
+    given['decoder_attention_mask'] = draw.mask()
+  if draw.int(0, 2):
+    return 'WhisperModel', config, given
+  return (
+    'WhisperForConditionalGeneration',
+    config,
+    given | {'labels': draw.labels(20, *given['decoder_input_ids'].shape)},
+  )
+
+
+FAMILIES = {f.__name__: f for f in (bert, gpt, vit, lxmert, visualbert, clip, vilt, blip, imagegpt, whisper)}
 
 
 def flat(value: Any, name: str = '') -> Iterator[tuple[str, np.ndarray]]:

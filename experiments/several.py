@@ -1,0 +1,243 @@
+"""Several modalities as a task: each alone and all together, with some missing, and what that gives. Classification.
+
+An example of an in-memory split has its modalities under letters, the streams: 'a', 'f' ..., each with 'a_mask' bool
+[·], what of it is there, and 'answer', 'weight' 1, and 'question_type' bool [1]. N examples, A answers.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+
+from experiments import pairs, telling, training
+from mmjax import augment, objectives, train
+from mmjax.errors import UserError
+
+Arrays = dict[str, np.ndarray]
+ALL = 'all there'
+TESTED = 250  # examples at a time
+SHOWN = 12  # test examples in a report
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """splits: name -> examples; 'test' is what is reported. streams: letter -> its name; labels: names of the answers.
+
+  best: what -> the highest accuracy that can be reached by it alone, where that is known. ready: makes what a model is
+  called with of a batch's streams, on the device.
+  """
+
+  splits: Mapping[str, Sequence[Mapping[str, np.ndarray]]]
+  streams: Mapping[str, str]
+  labels: Sequence[str]
+  best: Mapping[str, float]
+  ready: Callable[[dict], dict] = lambda streams: streams
+
+  @functools.cached_property
+  def test(self) -> Arrays:
+    return stacked(self.splits['test'])
+
+  @property
+  def first(self) -> Arrays:
+    """One example, as a batch."""
+    return stacked(self.splits['train'][:1])
+
+
+@dataclasses.dataclass(frozen=True)
+class System:
+  """A model by its name; missing: how often a modality is hidden from it in training; folder: below the workdir."""
+
+  name: str
+  model: nn.Module
+  missing: float
+  folder: str
+
+
+def stacked(examples: Sequence[Mapping[str, np.ndarray]]) -> Arrays:
+  return {key: np.stack([example[key] for example in examples]) for key in examples[0]}
+
+
+def example(streams: Mapping[str, np.ndarray], masks: Mapping[str, np.ndarray], answer: int) -> Arrays:
+  """An example as a task has it; a stream without a mask is there."""
+  masked = {f'{s}_mask': np.asarray(masks.get(s, True)) for s in streams}
+  rest = {'answer': np.array(answer, np.int32), 'weight': np.ones((), np.float32), 'question_type': np.ones(1, bool)}
+  return {**streams, **masked, **rest}
+
+
+def limits(parts: Sequence[str], best: Callable[..., float]) -> dict[str, float]:
+  """The highest accuracy by each part alone, and without each; best(parts ...)."""
+  alone = {f'the best by {part} alone': best(part) for part in parts}
+  return alone | {f'the best without {part}': best(*(p for p in parts if p != part)) for part in parts}
+
+
+def systems(lines: Sequence[str], build: Callable[[str], nn.Module]) -> list[System]:
+  """Lines 'NAME: WHAT' or 'NAME: WHAT | SHARE' -> systems; build(WHAT) is the model, SHARE how often a modality is
+  hidden from it in training.
+
+  Raises UserError for a line that is none, a share that is none, and a name that stands twice.
+  """
+  parts = []
+  for line in lines:
+    name, colon, rest = (part.strip() for part in line.partition(':'))
+    what, _, share = (part.strip() for part in rest.partition('|'))
+    if not colon or not name or not what:
+      raise UserError(f"--config.systems: found {line!r}, expected 'NAME: WHAT' or 'NAME: WHAT | SHARE'")
+    try:
+      missing = float(share or 0)
+    except ValueError:
+      missing = -1
+    if not 0 <= missing < 1:
+      raise UserError(f'--config.systems: {line!r}: found {share!r}, expected a share, 0 to below 1')
+    parts.append((name, build(what), missing))
+  below = training.folders([name for name, _, _ in parts])
+  return [System(name, model, missing, below[name]) for name, model, missing in parts]
+
+
+def given(task: Task, batch: Mapping, hidden: str = '') -> tuple[dict, dict]:
+  """(inputs, masks) of a batch, as a model is called with; hidden: letters of streams that are not there."""
+  gone = lambda s, mask: mask & (s not in hidden)
+  return task.ready({s: batch[s] for s in task.streams}), {s: gone(s, batch[f'{s}_mask']) for s in task.streams}
+
+
+def first_variables(system: System, task: Task, seed: int) -> Mapping:
+  """Raises UserError for a model that cannot be."""
+  init = functools.partial(system.model.init, train=False)
+  return jax.jit(init)(jax.random.key(seed), *given(task, task.first))
+
+
+def fit(
+  c: Any, system: System, task: Task, variables: Mapping, objective: train.Objective = objectives.answers
+) -> training.Fit:
+  """A system on its way."""
+  rate = system.missing
+  return training.Fit(
+    c,
+    variables,
+    forward=forward(system.model, task),
+    objective=objective,
+    augment=(lambda batch, key: augment.missing(key, batch, tuple(task.streams), rate)) if rate else None,
+    source=task.splits['train'],
+    encode=dict,
+    named=named,
+  )
+
+
+def forward(model: nn.Module, task: Task):
+  """What `train.train_step` runs."""
+
+  def run(variables, batch, *, train, key):
+    changes = [name for name in variables if name != 'params']
+    if not train:
+      return model.apply(variables, *given(task, batch), train=False), {}
+    return model.apply(variables, *given(task, batch), train=True, rngs={'dropout': key}, mutable=changes)
+
+  return run
+
+
+def named(mean: Mapping[str, Any]) -> dict[str, float]:
+  """Divided metric sums as numbers."""
+  return {name: float(np.ma.mean(value)) for name, value in mean.items()}
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _likely(model: Any, variables: Mapping, inputs: Mapping, masks: Mapping) -> jax.Array:
+  return jax.nn.softmax(model.apply(variables, inputs, masks, train=False)['answers'])
+
+
+def likely(system: System, variables: Mapping, task: Task, hidden: str = '') -> np.ndarray:
+  """How likely each answer is to a trained system, of the whole test: [M,A]."""
+  call = lambda part: _likely(system.model, variables, *given(task, part, hidden))
+  return pairs.in_parts(call, task.test, min(TESTED, len(task.test['answer'])))
+
+
+def measure(system: System, variables: Mapping, task: Task) -> dict[str, Any]:
+  """'likely' [M,A], and accuracies with 95 % intervals: ALL, and without each modality in turn."""
+  right = lambda found: pairs.mean((found.argmax(1) == task.test['answer']).astype(float))
+  whole = likely(system, variables, task)
+  without = {f'without {name}': right(likely(system, variables, task, s)) for s, name in task.streams.items()}
+  return {'likely': whole, ALL: right(whole)} | (without if len(task.streams) > 1 else {})
+
+
+def values(found: Mapping[str, Any]) -> dict[str, float]:
+  """Accuracies of `measure` without intervals, for the log."""
+  return {'accuracy' if name == ALL else name: value[0] for name, value in found.items() if name != 'likely'}
+
+
+def table(task: Task, systems: Sequence[System], found: Mapping[str, Mapping], notes: Sequence[str]) -> dict:
+  """Accuracies in percent, with what chance and the best of each modality alone can reach."""
+  columns = [name for name in found[systems[-1].name] if name != 'likely']
+  rows: list[dict] = [
+    {'system': system.name}
+    | {name: pairs.shown('', *found[system.name][name]) for name in columns}
+    | ({'ours': True} if system is systems[-1] else {})
+    for system in systems
+  ]
+  rows += [{'system': name, ALL: pairs.shown('', value)} for name, value in task.best.items()]
+  share = np.bincount(task.test['answer'], minlength=len(task.labels)).max() / len(task.test['answer'])
+  rows.append({'system': 'the most frequent answer', ALL: pairs.shown('', float(share))})
+  title = f'Accuracy in percent, {len(task.test["answer"]):,} test examples'
+  brackets = 'In brackets: 95 % intervals of this one run, by drawing examples anew.'
+  return {'title': title, 'columns': ['system', *columns], 'rows': rows, 'notes': [brackets, *notes]}
+
+
+def gallery(task: Task, likely: np.ndarray, show: Callable[[int], Sequence[Mapping]], count: int) -> dict:
+  """Test examples with what was answered; show(n) -> tiles of example n, the first of which stands in front."""
+  rows = []
+  for n in np.linspace(0, len(likely) - 1, count).astype(int):
+    label, right = int(likely[n].argmax()), int(task.test['answer'][n])
+    answer = {'text': task.labels[label], 'right': label == right, 'score': f'{100 * likely[n, label]:.0f} %'}
+    asked = [] if label == right else [{'text': f'right: {task.labels[right]}'}]
+    first, *rest = show(int(n))
+    rows.append({'query': first, 'found': [*rest, answer, *asked]})
+  return {'title': 'Examples', 'note': 'What was answered, and how sure the system was.', 'rows': rows}
+
+
+def folder_of(workdir: Path, system: System) -> Path:
+  """Where a system is trained, which is said."""
+  folder = workdir / system.folder
+  folder.mkdir(exist_ok=True)
+  print(f'{system.name}: {folder}')
+  return folder
+
+
+def end(course: training.Course, system: System, task: Task) -> dict[str, Any]:
+  """`measure` of a system at the end of its course, which logs it."""
+  found = measure(system, course.fit.state.variables, task)
+  course.end(lambda: {'test': values(found)}, system.name)
+  return found
+
+
+def finish(
+  c: Any,
+  workdir: Path,
+  task: Task,
+  systems: Sequence[System],
+  found: Mapping[str, Mapping],
+  show: Callable[[int], Sequence[Mapping]],
+  *,
+  title: str,
+  made: str,
+  params: Any,
+  began: float,
+) -> None:
+  """The table, the report, and in it test examples with what the last system answers. made: where data are from."""
+  last = systems[-1]
+  telling.finish(
+    c,
+    workdir,
+    title=title,
+    summary=[
+      (ALL, f'{100 * found[last.name][ALL][0]:.1f} %'),
+      ('shown', f'{last.name}; the others are in the table'),
+      ('data', made),
+    ],
+    tables=[table(task, systems, found, ['What is missing is masked, and read by nobody.', f'Data: {made}.'])],
+    galleries=[gallery(task, found[last.name]['likely'], show, SHOWN)],
+    params=params,
+    began=began,
+  )
