@@ -1,4 +1,4 @@
-"""Whole runs of CLIP, BLIP and DALL-E, as small as can be: what they write, and that a resumed run is the same run."""
+"""Whole runs of experiments, as small as can be: what they write, and that a resumed run is the same run."""
 
 import contextlib
 import functools
@@ -11,10 +11,23 @@ import types
 import pytest
 from PIL import Image
 
-from experiments import asking, blip, clip, composed_search, dalle, frozen, sentiment, telling
+from experiments import (
+  asking,
+  blip,
+  clip,
+  composed_search,
+  dalle,
+  frozen,
+  mbt,
+  records,
+  sensors,
+  sentiment,
+  telling,
+)
 from experiments.reading import READING
 from mmjax import cli
-from mmjax.data import posts, products, scenes
+from mmjax.data import clips, posts, products, robot, scenes
+from mmjax.data import records as patients
 from mmjax.encoders import efficientnet
 from tests.experiments.test_frozen import towers_in
 from tests.experiments.test_runs import rows, without_clock
@@ -34,8 +47,12 @@ SMALL = {
                       "systems=('1*[v<tv]',)"],
   'sentiment': ['model.width=8', 'model.heads=2', 'model.mlp=8', 'channels=(4,8)',
                 "systems=('words','1*[t<tv v<tv tied]')"],
+  'mbt': ['model.width=8', 'model.heads=2', 'model.mlp=8'],
+  'sensors': ['model.width=8', 'model.heads=2', 'model.mlp=8', 'model.channels=(4,8)'],
+  'records': ['model.width=8', 'model.heads=2', 'model.mlp=8', 'model.channels=(4,8)'],
 }  # fmt: skip
-MODULES = {'clip': clip, 'blip': blip, 'dalle': dalle, 'composed_search': composed_search, 'sentiment': sentiment}
+MODULES = {'clip': clip, 'blip': blip, 'dalle': dalle, 'composed_search': composed_search, 'sentiment': sentiment,
+           'mbt': mbt, 'sensors': sensors, 'records': records}  # fmt: skip
 
 
 def call(name, workdir, *more):
@@ -46,7 +63,7 @@ def call(name, workdir, *more):
           '--config.log.every=1', *more]  # fmt: skip
   with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
     patch.setattr(sys, 'argv', argv)
-    for kind in (scenes.Scenes, products.Products, posts.Posts):
+    for kind in (scenes.Scenes, products.Products, posts.Posts, clips.Clips, robot.Robot, patients.Records):
       patch.setattr(kind, 'SPLITS', {split: (24, seed) for split, (_, seed) in kind.SPLITS.items()})
     with pytest.raises(SystemExit) as end:
       cli.main(module.run, config=module.CONFIG, modes=module.MODES, flags=module.FLAGS)
@@ -73,9 +90,13 @@ SAID = {
   'dalle': ('by the classifier', 'the best of 2 by CLIP', 'real pictures', 'chance', 'held out', 'PSNR'),
   'composed_search': ('attention, 1*[v<tv]', 'chance', 'products held out', 'attributes'),
   'sentiment': ('words alone', '1*[t<tv v<tv tied]', 'the best that picture', 'they disagree'),
+  'mbt': ('sound alone', 'bottlenecks', 'without video', 'the most frequent answer'),
+  'sensors': ('camera alone', 'merged', 'without odometry', 'the best without range'),
+  'records': ('picture alone', 'merged', 'without note', 'the best by series alone'),
 }
 STAGES = {'clip': ['bag_of_words'], 'blip': ['captions'], 'dalle': ['dvae', 'classifier', 'clip'],
-          'composed_search': [], 'sentiment': ['words']}  # fmt: skip
+          'composed_search': [], 'sentiment': ['words'], 'mbt': ['sound_alone'], 'sensors': ['camera_alone'],
+          'records': ['picture_alone']}  # fmt: skip
 
 
 @pytest.mark.parametrize('name', MODULES)
@@ -195,6 +216,15 @@ def test_a_clip_of_frozen_towers(tmp_path, monkeypatch):
   ('sentiment', 'systems=("1*[t<t]","1*[t<t ]")', "whose folder is '1_t_t' for both"),
   ('sentiment', 'data.name=post', "did you mean 'posts'?"),
   ('sentiment', 'systems=("words","1*[t<x]")', "found ['t', 'x'], expected t and v"),
+  ('mbt', 'systems=("both: bottleneck",)', "found 'bottleneck', expected one of sound, "),
+  ('mbt', 'model.image=48', 'expected multiples of 8 and 32'),
+  ('mbt', 'model.fusion=5', 'fusion: found 5, expected a layer, 0 to 2'),
+  ('sensors', 'systems=("all: 1*[v<x]",)', "'x'"),
+  ('sensors', 'systems=("all 1*[v<r]",)', "expected 'NAME: WHAT'"),
+  ('sensors', 'systems=("all: 1*[v<r] | 2",)', "found '2', expected a share"),
+  ('sensors', 'encoders=("v: image grid","r: series tnc")', "did you mean 'tcn'?"),
+  ('sensors', 'encoders=("v: image grid",)', "'r'"),
+  ('records', 'data.name=record', "did you mean 'records'?"),
 ])  # fmt: skip
 def test_a_mistake_is_one_line(tmp_path, name, key, words):
   done = call(name, tmp_path / 'run', f'--config.{key}')
