@@ -411,7 +411,7 @@ def words_table(c, read: Mapping[str, np.ndarray], held: Mapping) -> dict:
     'title': 'What the word that names the event reads, in percent of its attention',
     'columns': ['system', 'the event it names', 'the other event', 'read evenly, each'],
     'rows': rows,
-    'notes': ["Means over heads and the scenes of the test. MulT, of one step: that of the report's word."],
+    'notes': ['Means over heads and the scenes of the test, of the step of the report at which the word stands.'],
   }
 
 
