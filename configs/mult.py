@@ -24,7 +24,7 @@ def get_config(variant: str = 'witnesses') -> ConfigDict:
   c.systems = ('text', 'audio', 'vision', 'late', 'mult')
   c.model = ConfigDict()  # of MulT; the others have the same stacks, each reading itself
   c.model.targets = 'taf'  # the modalities that read the others
-  c.model.width = 32
+  c.model.width = 20
   c.model.heads = 4
   c.model.layers = 2  # the paper's 5 made small; its memory has 3 at least
   # an event may stand anywhere, so the step that is answered from must see all of both: no causal mask
@@ -41,11 +41,11 @@ def get_config(variant: str = 'witnesses') -> ConfigDict:
   c.apart.layers = 4
 
   c.augment = ConfigDict()
-  c.augment.drop = 0.0  # how often a training sample lacks one of its modalities
+  c.augment.drop = 0.1  # how often a training sample lacks one of its modalities
 
   c.optim = ConfigDict()
   c.optim.name = 'adamw'
-  c.optim.lr = 2e-3
+  c.optim.lr = 3e-3
   c.optim.schedule = 'cosine'
   c.optim.steps = 1500
   c.optim.warmup = 100
@@ -72,7 +72,7 @@ def get_config(variant: str = 'witnesses') -> ConfigDict:
     c.model.attention_dropout = c.model.relu_dropout = c.model.dropout = 0.1
     c.model.embed_dropout, c.model.out_dropout = 0.25, 0.0
     c.model.init_std = 0.02
-    c.apart.layers = 10
+    c.apart.layers, c.augment.drop = 10, 0.0
     c.optim.lr, c.optim.decay, c.optim.b2, c.optim.warmup = 1e-3, 0.0, 0.999, 0
     # departure: the code divides the rate by 10 after 20 epochs without a lower validation loss; here it stays
     c.optim.schedule = 'constant'

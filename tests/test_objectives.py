@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mmjax.objectives import (
+  absolute_error,
   answer_distribution,
   answer_metrics,
   answers,
@@ -36,6 +37,13 @@ def test_answers_by_hand():
   assert total == pytest.approx(np.log(4 / 3) + np.log(4), rel=1e-6)  # the third row has weight 0
   assert (float(count), weight) == (2.0, 1.0)
   np.testing.assert_array_equal(metrics['accuracy'], [[1, 0], [1, 1]])  # right and asked, of each type
+
+
+def test_absolute_error_by_hand():
+  out = {'answers': jnp.array([[1.0], [-2.0], [9.0]])}
+  losses, metrics = absolute_error(out, {'target': jnp.array([0.5, 1.0, 0.0]), 'weight': BATCH['weight']})
+  total, count, weight = losses['error']
+  assert (float(total), float(count), weight, metrics) == (3.5, 2.0, 1.0, {})  # the third row has weight 0
 
 
 def test_accuracy_counts_each_type_of_a_question():

@@ -96,7 +96,7 @@ def _part(path: Path, found: Mapping[str, np.ndarray], split: str, part: str) ->
   array = found[name]
   if array.dtype.kind not in 'fiu':
     raise UserError(f'{path}: {name} is of dtype {array.dtype}, expected numbers')
-  array = array.astype(np.float32)
+  array = array.astype(np.float32, copy=False)
   if part == 'labels':
     if array.size != len(np.atleast_1d(array)) or not array.size:
       raise UserError(f'{path}: {name} is {list(array.shape)}, expected one number a sample: [M], [M,1] or [M,1,1]')

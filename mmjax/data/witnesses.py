@@ -36,7 +36,7 @@ NAMES = (  # words that say which way an event went, in the order of WAYS
   ('lit', 'bright', 'glowing'),
 )
 WORDS = ('', *FILLERS, *itertools.chain.from_iterable(NAMES))  # 0 is no word
-REPORT, SOUND, VIDEO = (6, 16), (12, 8), (9, 10)  # the most steps, and features, of each
+REPORT, SOUND, VIDEO = (10, 16), (24, 8), (15, 10)  # the most steps, and features, of each
 LASTS = {'sound': 4, 'video': 3}  # steps of an event
 LENGTH, NOISE = 3.0, 0.3  # of an event in the space of features; deviation of each feature
 CASES = tuple(itertools.product(range(2), *[range(2)] * 3, *[range(2)] * 2))

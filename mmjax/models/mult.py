@@ -134,7 +134,7 @@ class MulT(nn.Module):
       both = jnp.concatenate([out[f'{s}<{other}'] for other in STREAMS if other != s], -1)
       memory = net(f'{s}_memory', layers=max(self.layers, MEMORY_LAYERS), width=2 * self.width)
       out[s] = memory(both, mask=masks.get(s), train=train)
-      last.append(last_step(out[s], masks.get(s)))
+      last.append(_last(out[s], masks.get(s)))
     read = jnp.concatenate(last, -1)
     return out | {'last': read, 'answers': answered(read, self.num_answers, self.out_dropout, self.init_std, train)}
 
@@ -147,7 +147,7 @@ def answered(read: jax.Array, num_answers: int, dropout: float, init_std: float,
   return dense(num_answers, 'answer_score')(deep + read)
 
 
-def last_step(x: jax.Array, mask: jax.Array | None) -> jax.Array:
+def _last(x: jax.Array, mask: jax.Array | None) -> jax.Array:
   """The last step that is there: [B,T,D] -> [B,D]; the first where none is."""
   if mask is None:
     return x[:, -1]
