@@ -233,4 +233,5 @@ def headlines(every: Mapping[str, Sequence[Mapping]]) -> list[str]:
   if not rows:
     return []
   head = ['| what | reached | seeds | minutes a seed, at most | made by |', '|---|---|---|---|---|']
-  return ['', '**Search, captions, pictures, sound, series** (all tables: [docs/results.md](docs/results.md))', '', *head, *rows]
+  title = '**Search, captions, pictures, sound, series** (all tables: [docs/results.md](docs/results.md))'
+  return ['', title, '', *head, *rows]
