@@ -36,6 +36,7 @@ HEADLINES: tuple[tuple[str, str, str, str, dict[str, str]], ...] = (
   ('dalle', 'reconstructions, PSNR in dB', 'Pictures', 'PSNR, dB', {}),
   ('composed_search', 'R@1 of products held out, by picture and wish', 'Search', 'R@1', {'wishes': 'held out'}),
   ('sentiment', 'accuracy on posts with new pictures', 'Accuracy', 'all', {'test': 'new pictures'}),
+  ('mult', 'accuracy: which of three witnesses contradicts the others', 'Who contradicts', 'all', {'test': 'scenes'}),
   ('mbt', 'accuracy on clips whose class neither picture nor sound tells', 'Accuracy', 'all there', {}),
   ('sensors', "accuracy of a robot's actions", 'Accuracy', 'all there', {}),
   ('records', 'accuracy on records', 'Accuracy', 'all there', {}),
