@@ -2,13 +2,15 @@
 arXiv:1706.01427), its CNN+MLP, and the question's words alone.
 
 Each takes a batch of N images with K questions each: 'image' [N,h,w,3] uint8 and 'question' [N,K,L] int (0 = padding),
-and gives 'answers' [N*K,A], logits. A question is read as the set of its words.
+and gives 'answers' [N*K,A], logits. A question is read as the set of its words. The Relation Network also takes objects
+that are known, 'regions' [N,R,F] float and 'boxes' [N,R,4], in the image's place (as the paper's state descriptions,
+section 5.1): their pairs are far fewer than those of cells.
 
 Differs from the paper: sizes, norms and dropout are those of the public reimplementation (kimhc6028/relational-
 networks, which has 256 units where the paper has 2,000), a question is the set of its words in place of 11 bits (colour
 and kind), and dropout is off in tests, where the reimplementation leaves it on.
 
-P grid cells, F features of one, W the set of a question's words.
+P grid cells or regions, F features of one, W the set of a question's words.
 """
 
 from collections.abc import Mapping
@@ -19,6 +21,7 @@ from einops import rearrange
 from flax import linen as nn
 
 from mmjax.encoders.image import grid_boxes, to_float
+from mmjax.errors import UserError
 
 
 def word_set(question: jax.Array, vocab: int) -> jax.Array:
@@ -57,7 +60,7 @@ class Head(nn.Module):
 class RelationNetwork(nn.Module):
   """Eq. 1: f of the sum over all pairs of objects of g(object, other, question).
 
-  Objects are the cells of the grid, each with its place. The first layer of g is split into its three parts, which
+  Objects are the cells of the grid, or the regions, each with the place of its centre. The first layer of g is split into its three parts, which
   gives the same sums with P times fewer products.
   """
 
@@ -69,10 +72,13 @@ class RelationNetwork(nn.Module):
 
   @nn.compact
   def __call__(self, batch: Mapping[str, jax.Array], *, train: bool) -> dict[str, jax.Array]:
-    cells = Cells(name='cells')(batch['image'], train=train)
-    boxes = grid_boxes(*cells.shape[1:3])
-    place = jnp.broadcast_to(boxes[:, :2] + boxes[:, 2:] - 1, (len(cells), len(boxes), 2))  # -1..1
-    objects = jnp.concatenate([rearrange(cells, 'N y x F -> N (y x) F'), place], -1)
+    if 'regions' in batch:
+      seen, boxes = batch['regions'], batch['boxes']
+    else:
+      cells = Cells(name='cells')(batch['image'], train=train)
+      seen, boxes = rearrange(cells, 'N y x F -> N (y x) F'), grid_boxes(*cells.shape[1:3])
+    place = jnp.broadcast_to(boxes[..., :2] + boxes[..., 2:] - 1, (*seen.shape[:2], 2))  # -1..1
+    objects = jnp.concatenate([seen, place], -1)
     words = word_set(batch['question'], self.vocab)
     first = nn.Dense(self.width, name='g0_first')(objects)[:, None, :, None]
     second = nn.Dense(self.width, use_bias=False, name='g0_second')(objects)[:, None, None]
@@ -94,6 +100,8 @@ class ConvMlp(nn.Module):
 
   @nn.compact
   def __call__(self, batch: Mapping[str, jax.Array], *, train: bool) -> dict[str, jax.Array]:
+    if 'image' not in batch:
+      raise UserError("CNN+MLP: found no image, expected data.setting 'pixels'")
     words = word_set(batch['question'], self.vocab)
     cells = rearrange(Cells(name='cells')(batch['image'], train=train), 'N y x F -> N (y x F)')
     cells = jnp.broadcast_to(cells[:, None], (*words.shape[:2], cells.shape[-1]))

@@ -7,6 +7,7 @@ import pytest
 from flax import linen as nn
 
 from mmjax.encoders.image import grid_boxes
+from mmjax.errors import UserError
 from mmjax.models.relation_network import BagOfWords, Cells, ConvMlp, RelationNetwork, word_set
 from tests.variables import drawn
 
@@ -60,3 +61,23 @@ def test_statistics_move_in_training_only():
   )  # fmt: skip
   before, after = (jax.tree.leaves(v) for v in (variables['batch_stats'], moved['batch_stats']))
   assert all(not np.allclose(a, b) for a, b in zip(before, after))
+
+
+def test_known_objects_have_no_order_and_are_seen():
+  rng = np.random.default_rng(1)
+  regions = rng.normal(size=(2, 3, 6)).astype(np.float32)
+  corner = rng.uniform(0, 0.5, (2, 3, 2)).astype(np.float32)
+  batch = {'question': BATCH['question'], 'regions': regions, 'boxes': np.concatenate([corner, corner + 0.2], -1)}
+  model = RelationNetwork(5, 7, width=8)
+  variables = drawn(model, batch, train=False)
+  assert 'cells' not in variables['params']
+  answers = jax.jit(lambda batch: model.apply(variables, batch, train=False)['answers'])
+  turned = {name: a if name == 'question' else a[:, [2, 0, 1]] for name, a in batch.items()}
+  np.testing.assert_allclose(answers(turned), answers(batch), rtol=1e-4, atol=1e-4)
+  assert not np.allclose(answers(batch | {'boxes': batch['boxes'] + 0.1}), answers(batch), atol=1e-4)
+
+
+def test_a_cnn_without_an_image_is_refused():
+  batch = {'question': BATCH['question'], 'regions': np.zeros((2, 3, 6)), 'boxes': np.zeros((2, 3, 4))}
+  with pytest.raises(UserError, match=r"CNN\+MLP: found no image, expected data.setting 'pixels'"):
+    ConvMlp(5, 7).init(jax.random.key(0), batch, train=False)
