@@ -60,8 +60,8 @@ class Head(nn.Module):
 class RelationNetwork(nn.Module):
   """Eq. 1: f of the sum over all pairs of objects of g(object, other, question).
 
-  Objects are the cells of the grid, or the regions, each with the place of its centre. The first layer of g is split into its three parts, which
-  gives the same sums with P times fewer products.
+  Objects are the cells of the grid, or the regions, each with the place of its centre. The first layer of g is split
+  into its three parts, which gives the same sums with P times fewer products.
   """
 
   num_answers: int
