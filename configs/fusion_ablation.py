@@ -133,10 +133,8 @@ def get_config(variant: str = 'sort_of_clevr') -> ConfigDict:
   elif variant == 'volta':
     c.fusions, c.reference, c.seeds = VOLTA, 'VisualBERT', tuple(range(10))
     c.model.geometry = False  # no such bias in any of them
-  elif variant in (
-    'baselines',
-    'baselines_regions',
-  ):  # of the reimplementation: 20 epochs of 9,800 images with 20 questions
+  elif variant in ('baselines', 'baselines_regions'):
+    # of the reimplementation: 20 epochs of 9,800 images with 20 questions
     c.fusions, c.reference, c.seeds = BASELINES, 'relation network', (0, 1, 2)
     c.data.setting, c.pixels.kind, c.budget.of = 'pixels', 'grid', 'none'  # each has convolutions of its own
     c.data.images = 4  # 80 questions; there 64

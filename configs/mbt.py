@@ -4,7 +4,7 @@ from ml_collections import ConfigDict
 
 VARIANTS = {
   'clips': 'made-up clips with sound, five systems (default)',
-  'base': "the paper's sizes and recipe for AudioSet, on made-up clips made larger; asks for GPUs",
+  'base': "the paper's sizes and optimiser for AudioSet, on made-up clips made larger; asks for GPUs",
   'tiny': 'some steps of two of the systems in under a minute',
 }
 
@@ -73,6 +73,7 @@ def get_config(variant: str = 'clips') -> ConfigDict:
     c.model.clip, c.model.image, c.model.patch, c.model.tubelet = 32, 224, 16, 2
     c.model.layers, c.model.fusion, c.model.bottlenecks = 12, 8, 4
     c.model.width, c.model.heads, c.model.mlp, c.model.init_std = 768, 12, 3072, 0.02
+    c.teach = 0.0  # it begins with a trained ViT there, which is not here
     epoch = 20_361 // 64  # steps for the clips of AudioSet's balanced part
     c.optim.name, c.optim.lr, c.optim.decay = 'momentum', 0.5, 0.0
     c.optim.steps, c.optim.warmup, c.eval.every = 50 * epoch, 5 * epoch // 2, epoch

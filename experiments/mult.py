@@ -3,7 +3,7 @@
 Trains every system of the config on made-up scenes (data/witnesses.py), each in a folder of its own that an interrupted
 run goes on from. One witness alone knows nothing of the answer, by construction, and what two know is known too: both
 stand in the table, with intervals, and beside them the fused systems with a modality missing. The report shows scenes
-with what each system's attention between two modalities reads.
+with what MulT's attention between two modalities reads, where it is the last system.
 
 With `--config=configs/mult.py:base --config.data.file=FILE` the same on features of CMU-MOSI or MOSEI (data/mosi.py),
 scored by its many measures, published figures beside.
@@ -234,7 +234,7 @@ def accuracy(out: np.ndarray, held: Mapping) -> dict[str, pairs.Score]:
   right = (out.argmax(1) == held['answer']).astype(float)
   parts = {'all': np.ones(len(right), bool)}
   parts |= {f'right: {name}': held['answer'] == n for n, name in enumerate(witnesses.ANSWERS)}
-  return {name: pairs.mean(right[of]) for name, of in parts.items()}
+  return {name: pairs.share(right[of]) for name, of in parts.items()}
 
 
 def run(c, args) -> None:
@@ -256,7 +256,7 @@ def run(c, args) -> None:
       variables[system],
       forward=forward(model),
       objective=task.objective,
-      augment=dropped(c.augment.drop, reads(system)) if c.augment.drop and len(reads(system)) > 1 else None,
+      drawn=dropped(c.augment.drop, reads(system)) if c.augment.drop and len(reads(system)) > 1 else None,
       source=source['train'],
       encode=dict,
       named=named,

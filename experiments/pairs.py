@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import stats
 from tokenizers import Tokenizer
 from tqdm import tqdm
 
@@ -101,6 +102,12 @@ Score = tuple[float, float, float]  # a value, and its 95 % interval
 def mean(values: np.ndarray, groups: np.ndarray | None = None) -> Score:
   """The mean of values [Q]; intervals draw whole groups [Q], where there are some."""
   return float(values.mean()), *retrieval.interval(lambda drawn: float(drawn.mean()), values, groups)
+
+
+def share(right: np.ndarray) -> Score:
+  """How many of [Q] are right, with Wilson's 95 % interval: no point, where all are."""
+  ends = stats.binomtest(int(right.sum()), len(right)).proportion_ci(method='wilson')
+  return float(right.mean()), float(ends.low), float(ends.high)
 
 
 def in_parts(call: Callable, given: Any, rows: int, numbered: bool = False, what: str = '') -> np.ndarray:

@@ -25,6 +25,7 @@ from configs import records as complete
 from experiments import several, training
 from mmjax.data import records, tokens
 from mmjax.data.pipeline import load
+from mmjax.fusion.schedule import parse
 from mmjax.models.multimodal import Multimodal
 from mmjax.report.pictures import plotted
 from mmjax.workdir import open_workdir
@@ -38,21 +39,22 @@ def words() -> Any:
   return tokens.build([*records.COMPLAINTS, *(said for side in records.SAID for said in side)])
 
 
-def measured(time: np.ndarray, series: np.ndarray, seen: np.ndarray) -> np.ndarray:
-  """Measurements [T,C] as they are read: normalised (0 where none was taken), whether it was taken, and the time in
-  units of the whole: float32 [T,2C+1]."""
-  normal = np.where(seen, (series - records.MEAN) / records.SPREAD, 0)
-  return np.concatenate([normal, seen, time[:, None] / records.HOURS], 1).astype(np.float32)
+def measured(time: np.ndarray, series: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Measurements [T,C] and which were taken -> what is read [T,C+1], normalised and with the time, in units of the
+  whole, and what of it is there, bool [T,C+1]."""
+  normal = (series - records.MEAN) / records.SPREAD
+  both = np.concatenate([np.where(seen, normal, 0), time[:, None] / records.HOURS], 1).astype(np.float32)
+  return both, np.concatenate([seen, seen.any(1, keepdims=True)], 1)
 
 
 def examples(split: str, folder: str, tokenizer: Any) -> list[several.Arrays]:
-  """All of a split: 'v' uint8 [32,32,3], 's' float32 [16,9] (`measured`), 't' int32 [16]."""
+  """All of a split: 'v' uint8 [32,32,3], 's' float32 [16,5] (`measured`), 't' int32 [16]."""
   source = list(load(records.Records, split, folder or None))
   notes = tokens.encode(tokenizer, [e['text'].decode() for e in source], records.LENGTH)
   found = []
   for e, note in zip(source, notes, strict=True):
-    streams = {'v': e['image'], 's': measured(e['time'], e['series'], e['seen']), 't': note}
-    found.append(several.example(streams, {'s': e['seen'].any(1), 't': note > 0}, e['label']))
+    series, there = measured(e['time'], e['series'], e['seen'])
+    found.append(several.example({'v': e['image'], 's': series, 't': note}, {'s': there, 't': note > 0}, e['label']))
   return found
 
 
@@ -67,7 +69,8 @@ def run(c, args) -> None:
   training.known_set(c.data.name, SETS)
   tokenizer = words()
   vocab = tokenizer.get_vocab_size()
-  build = lambda schedule: Multimodal(tuple(c.encoders), schedule, len(records.LABELS), vocab=vocab, **c.model)
+  model = lambda schedule: Multimodal(tuple(c.encoders), schedule, len(records.LABELS), vocab=vocab, **c.model)
+  build = lambda schedule: (model(schedule), parse(schedule).streams)
   systems = several.systems(c.systems, build)
   task = prepare(c, tokenizer)
   variables = {system.name: several.first_variables(system, task, c.seed) for system in systems}
@@ -101,7 +104,7 @@ def tiles(task: several.Task, tokenizer: Any):
 
   def show(n: int) -> list[dict]:
     held, count = task.test, len(records.MEASURED)
-    values, seen, time = held['s'][n, :, :count], held['s'][n, :, count : 2 * count] > 0, held['s'][n, :, -1]
+    values, seen, time = held['s'][n, :, :count], held['s_mask'][n], held['s'][n, :, -1]
     lines = {name: np.where(seen[:, k], values[:, k], np.nan) for k, name in enumerate(records.MEASURED[:2])}
     ids = held['t'][n]
     said = ' '.join(tokens.words(tokenizer, ids[ids >= len(tokens.SPECIAL)]))

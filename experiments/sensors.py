@@ -24,6 +24,7 @@ from configs import sensors as complete
 from experiments import several, training
 from mmjax.data import robot
 from mmjax.data.pipeline import load
+from mmjax.fusion.schedule import parse
 from mmjax.models.multimodal import Multimodal
 from mmjax.report.pictures import plotted
 from mmjax.workdir import open_workdir
@@ -51,7 +52,8 @@ def run(c, args) -> None:
   began, fresh = time.time(), args.mode == 'train'
   training.begin(c, args, complete.get_config(), 'configs/sensors.py')
   training.known_set(c.data.name, SETS)
-  build = lambda schedule: Multimodal(tuple(c.encoders), schedule, len(robot.ACTIONS), **c.model)
+  model = lambda schedule: Multimodal(tuple(c.encoders), schedule, len(robot.ACTIONS), **c.model)
+  build = lambda schedule: (model(schedule), parse(schedule).streams)
   systems = several.systems(c.systems, build)
   task = prepare(c)
   variables = {system.name: several.first_variables(system, task, c.seed) for system in systems}

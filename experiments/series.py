@@ -28,7 +28,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from scipy import stats
 
 from configs import series as complete
 from experiments import pairs, telling, training, waves
@@ -84,7 +83,8 @@ class Classifier(nn.Module):
     if self.system == 'tcn':
       encoder: nn.Module = SeriesTCN(self.width, self.dilations, self.kernel, self.dropout, name='encoder')
     elif self.system == 'patches':
-      encoder = SeriesPatches(self.width, self.patch, self.stride, self.steps // self.stride + 1, name='encoder')
+      most = max(-(-(self.steps - self.patch) // self.stride), 0) + 1
+      encoder = SeriesPatches(self.width, self.patch, self.stride, most, name='encoder')
     else:
       encoder = SeriesRNN(self.system, self.width // 2, self.layers, True, self.dropout, name='encoder')
     x, there = encoder(series, there, train=train)
@@ -152,10 +152,8 @@ def _likely(model: Any, variables: Mapping, series: jax.Array, seen: jax.Array) 
 
 
 def measure(answer: np.ndarray, label: np.ndarray) -> pairs.Score:
-  """Accuracy of answers [M], with Wilson's 95 % interval over test series: no point, where all are right."""
-  right = int((answer == label).sum())
-  ends = stats.binomtest(right, len(label)).proportion_ci(method='wilson')
-  return right / len(label), float(ends.low), float(ends.high)
+  """Accuracy of answers [M], with its interval over test series."""
+  return pairs.share(answer == label)
 
 
 def beside(task: Task) -> dict[str, np.ndarray]:
@@ -210,7 +208,7 @@ def run(c, args) -> None:
       variables[name, system],
       forward=forward(model),
       objective=objectives.answers,
-      augment=functools.partial(augment.series, **c.augment),
+      drawn=functools.partial(augment.series, **c.augment),
       source=task.examples('train'),
       encode=dict,
       named=named,

@@ -28,14 +28,14 @@ SHOWN = 12  # test examples in a report
 class Task:
   """splits: name -> examples; 'test' is what is reported. streams: letter -> its name; labels: names of the answers.
 
-  best: what -> the highest accuracy that can be reached by it alone, where that is known. ready: makes what a model is
-  called with of a batch's streams, on the device.
+  best: what -> {column of `table`: the highest accuracy that can be reached}, where that is known. ready: makes what a
+  model is called with of a batch's streams, on the device.
   """
 
   splits: Mapping[str, Sequence[Mapping[str, np.ndarray]]]
   streams: Mapping[str, str]
   labels: Sequence[str]
-  best: Mapping[str, float]
+  best: Mapping[str, Mapping[str, float]]
   ready: Callable[[dict], dict] = lambda streams: streams
 
   @functools.cached_property
@@ -50,10 +50,12 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class System:
-  """A model by its name; missing: how often a modality is hidden from it in training; folder: below the workdir."""
+  """A model by its name; streams: letters of those that it reads; missing: how often one of these is hidden from it in
+  training; folder: below the workdir."""
 
   name: str
   model: nn.Module
+  streams: tuple[str, ...]
   missing: float
   folder: str
 
@@ -69,15 +71,16 @@ def example(streams: Mapping[str, np.ndarray], masks: Mapping[str, np.ndarray], 
   return {**streams, **masked, **rest}
 
 
-def limits(parts: Sequence[str], best: Callable[..., float]) -> dict[str, float]:
-  """The highest accuracy by each part alone, and without each; best(parts ...)."""
-  alone = {f'the best by {part} alone': best(part) for part in parts}
-  return alone | {f'the best without {part}': best(*(p for p in parts if p != part)) for part in parts}
+def limits(parts: Sequence[str], best: Callable[..., float]) -> dict[str, dict[str, float]]:
+  """`Task.best` of parts that are named as the streams are; best(parts ...) is what they can reach."""
+  alone = {f'the best by {part} alone': {ALL: best(part)} for part in parts}
+  without = {f'without {part}': best(*(p for p in parts if p != part)) for part in parts}
+  return alone | {'the best that can be reached': {ALL: best(*parts)} | without}
 
 
-def systems(lines: Sequence[str], build: Callable[[str], nn.Module]) -> list[System]:
-  """Lines 'NAME: WHAT' or 'NAME: WHAT | SHARE' -> systems; build(WHAT) is the model, SHARE how often a modality is
-  hidden from it in training.
+def systems(lines: Sequence[str], build: Callable[[str], tuple[nn.Module, Sequence[str]]]) -> list[System]:
+  """Lines 'NAME: WHAT' or 'NAME: WHAT | SHARE' -> systems; build(WHAT) is the model and the streams that it reads,
+  SHARE how often a modality is hidden from it in training.
 
   Raises UserError for a line that is none, a share that is none, and a name that stands twice.
   """
@@ -93,9 +96,9 @@ def systems(lines: Sequence[str], build: Callable[[str], nn.Module]) -> list[Sys
       missing = -1
     if not 0 <= missing < 1:
       raise UserError(f'--config.systems: {line!r}: found {share!r}, expected a share, 0 to below 1')
-    parts.append((name, build(what), missing))
-  below = training.folders([name for name, _, _ in parts])
-  return [System(name, model, missing, below[name]) for name, model, missing in parts]
+    parts.append((name, *build(what), missing))
+  below = training.folders([name for name, *_ in parts])
+  return [System(name, model, tuple(streams), missing, below[name]) for name, model, streams, missing in parts]
 
 
 def given(task: Task, batch: Mapping, hidden: str = '') -> tuple[dict, dict]:
@@ -120,7 +123,7 @@ def fit(
     variables,
     forward=forward(system.model, task),
     objective=objective,
-    augment=(lambda batch, key: augment.missing(key, batch, tuple(task.streams), rate)) if rate else None,
+    drawn=(lambda batch, key: augment.missing(key, batch, system.streams, rate)) if rate else None,
     source=task.splits['train'],
     encode=dict,
     named=named,
@@ -156,11 +159,12 @@ def likely(system: System, variables: Mapping, task: Task, hidden: str = '') -> 
 
 
 def measure(system: System, variables: Mapping, task: Task) -> dict[str, Any]:
-  """'likely' [M,A], and accuracies with 95 % intervals: ALL, and without each modality in turn."""
-  right = lambda found: pairs.mean((found.argmax(1) == task.test['answer']).astype(float))
+  """'likely' [M,A], and accuracies with 95 % intervals: ALL, and of a system that reads several also without each."""
+  right = lambda found: pairs.share(found.argmax(1) == task.test['answer'])
   whole = likely(system, variables, task)
-  without = {f'without {name}': right(likely(system, variables, task, s)) for s, name in task.streams.items()}
-  return {'likely': whole, ALL: right(whole)} | (without if len(task.streams) > 1 else {})
+  hidden = system.streams if len(system.streams) > 1 else ()
+  without = {f'without {task.streams[s]}': right(likely(system, variables, task, s)) for s in hidden}
+  return {'likely': whole, ALL: right(whole)} | without
 
 
 def values(found: Mapping[str, Any]) -> dict[str, float]:
@@ -170,18 +174,20 @@ def values(found: Mapping[str, Any]) -> dict[str, float]:
 
 def table(task: Task, systems: Sequence[System], found: Mapping[str, Mapping], notes: Sequence[str]) -> dict:
   """Accuracies in percent, with what chance and the best of each modality alone can reach."""
-  columns = [name for name in found[systems[-1].name] if name != 'likely']
+  columns = [ALL, *(f'without {name}' for name in task.streams.values())]
   rows: list[dict] = [
     {'system': system.name}
-    | {name: pairs.shown('', *found[system.name][name]) for name in columns}
+    | {name: pairs.shown('', *value) for name, value in found[system.name].items() if name in columns}
     | ({'ours': True} if system is systems[-1] else {})
     for system in systems
   ]
-  rows += [{'system': name, ALL: pairs.shown('', value)} for name, value in task.best.items()]
+  rows += [
+    {'system': name} | {k: pairs.shown('', value) for k, value in best.items()} for name, best in task.best.items()
+  ]
   share = np.bincount(task.test['answer'], minlength=len(task.labels)).max() / len(task.test['answer'])
   rows.append({'system': 'the most frequent answer', ALL: pairs.shown('', float(share))})
   title = f'Accuracy in percent, {len(task.test["answer"]):,} test examples'
-  brackets = 'In brackets: 95 % intervals of this one run, by drawing examples anew.'
+  brackets = "In brackets: 95 % intervals of this one run over test examples, by Wilson's formula."
   return {'title': title, 'columns': ['system', *columns], 'rows': rows, 'notes': [brackets, *notes]}
 
 

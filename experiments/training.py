@@ -38,7 +38,7 @@ AT_LEAST = {  # low -> the numbers that are not below it
   'beams dvae.codes dvae.entry dvae.layers dvae.width dvae.steps classifier.steps clip.steps clip.out '
   'clip.width clip.layers clip.patch sample.texts sample.candidates model.depth model.head_size model.channels '
   'channels classifier.channels model.image.stem model.image.blocks model.layers model.dilations model.kernel '
-  'model.stride apart.layers model.frames model.bins model.clip model.tubelet model.image data.bins',
+  'model.stride apart.layers model.frames model.bins model.clip model.tubelet data.bins',
   3: 'data.length data.caption',  # a word between the two that frame a text
   32: 'frozen.side',
 }
@@ -148,16 +148,19 @@ class Fit:
     source: Examples,
     encode: Encode,
     augment: train.Augment | None = None,
+    drawn: train.Augment | None = None,
     rows: int = 1,
     named: Callable[[Mapping], dict[str, float]] = scalars,
   ):
     self.c, self.source, self.encode, self.rows, self.named = c, source, encode, rows, named
     self.launch = train.Launch(c.parallel.how, c.data.images, c.optim.micro_batches)
     self.rate, tx = optimiser(c.optim)
-    parts: dict[str, Any] = dict(forward=forward, objective=objective, augment=augment)
-    step = functools.partial(train.train_step, tx=tx, micro_batches=c.optim.micro_batches, **parts)
+    parts: dict[str, Any] = dict(forward=forward, objective=objective)
+    step = functools.partial(
+      train.train_step, tx=tx, micro_batches=c.optim.micro_batches, augment=drawn or augment, **parts
+    )
     self.step = self.launch.compile_step(step)
-    self.eval_step = self.launch.compile_eval(functools.partial(train.eval_step, **parts))
+    self.eval_step = self.launch.compile_eval(functools.partial(train.eval_step, augment=augment, **parts))
     self.state: train.State = self.launch.place(train.init(variables, tx))
 
   def evaluate(self, source: Examples) -> dict[str, float]:

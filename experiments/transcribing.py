@@ -242,7 +242,7 @@ def draw(file: Path, heard: Heard, title: str) -> None:
   figure = Figure(figsize=(width, 0.6 + sum(heights) + 1.2 * len(shown)), layout='constrained')
   FigureCanvasAgg(figure)
   more = f', the first {len(shown)} of {len(heard.windows)} windows' if len(heard.windows) > len(shown) else ''
-  figure.suptitle(f'{title}{more}', fontsize=12)
+  figure.suptitle(f'{plain(title)}{more}', fontsize=12)
   grid = figure.add_gridspec(len(heights), 1, height_ratios=heights)
   for n, window in enumerate(shown):
     words = window.words

@@ -17,7 +17,7 @@ SHOWN = 12  # series of a class
 WRONG = 6  # of those that were confused
 
 
-def telling(cases: Cases) -> int:
+def channel_to_show(cases: Cases) -> int:
   """The channel whose mean over time differs most from class to class, by how much it differs within them."""
   means = np.array([np.nanmean(case, 0) for case in cases.values])
   spread = np.array([np.nanstd(case, 0) for case in cases.values])
@@ -31,7 +31,7 @@ def telling(cases: Cases) -> int:
 
 def of_classes(name: str, cases: Cases) -> list[dict]:
   """A drawing, in a list, of some training series of each class, one channel of them."""
-  channel = telling(cases)
+  channel = channel_to_show(cases)
   low, high = _ends([case[:, channel] for case in cases.values])
   longest = max(map(len, cases.values))
 
@@ -68,7 +68,7 @@ def of_answers(name: str, cases: Mapping[str, Cases], answer: np.ndarray) -> lis
   }
   if not len(wrong):
     return [counted]
-  channel = telling(train)
+  channel = channel_to_show(train)
   low, high = _ends([case[:, channel] for case in (*train.values, *test.values)])
   longest = max(map(len, (*train.values, *test.values)))
 

@@ -50,13 +50,14 @@ def closed(text: jax.Array, kept: jax.Array) -> jax.Array:
 
 
 def missing(key: jax.Array, batch: Batch, streams: Sequence[str], rate: float) -> Batch:
-  """A batch in which each of some modalities is hidden from each example with probability `rate`, never all of them.
+  """A batch in which each of some modalities is hidden from each example with probability `rate`, never all it has.
 
   Of a stream s, batch['s_mask'] bool [N] or [N,·] says what of it is there.
   """
-  kept = jax.random.bernoulli(key, 1 - rate, (len(batch[f'{streams[0]}_mask']), len(streams)))
-  kept |= ~kept.any(1, keepdims=True)
   masks = {f'{s}_mask': batch[f'{s}_mask'] for s in streams}
+  there = jnp.stack([mask.reshape(len(mask), -1).any(1) for mask in masks.values()], 1)
+  kept = jax.random.bernoulli(key, 1 - rate, there.shape)
+  kept |= ~(kept & there).any(1, keepdims=True)
   hidden = {name: mask & kept[:, n].reshape(-1, *[1] * (mask.ndim - 1)) for n, (name, mask) in enumerate(masks.items())}
   return {**batch, **hidden}
 

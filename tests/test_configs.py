@@ -181,6 +181,7 @@ def test_base_is_mbt():
   assert (c.model.width, c.model.heads, c.model.mlp, c.model.patch, c.model.tubelet) == (768, 12, 3072, 16, 2)
   assert (c.model.clip, c.model.image, c.model.frames, c.model.bins) == (32, 224, 800, 128)
   assert (c.optim.name, c.optim.lr, c.optim.clip, c.data.images) == ('momentum', 0.5, 1.0, 64)
+  assert c.teach == 0
 
 
 WITHOUT = {  # a model file -> why no experiment and config are of its name

@@ -18,8 +18,10 @@ one turns it into the above with CONVERT.
 """
 
 import argparse
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -38,6 +40,8 @@ CONVERT = (
   '\'labels\')})"'
 )  # fmt: skip
 Arrays = dict[str, np.ndarray]
+DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, SafetensorError, np.exceptions.AxisError, BadZipFile,
+           zlib.error)  # fmt: skip
 
 
 def read(file: str | Path) -> dict[str, Arrays]:
@@ -54,7 +58,7 @@ def read(file: str | Path) -> dict[str, Arrays]:
     raise UserError(f'{path}: found {path.suffix!r}, expected one of {known}{nearest(path.suffix, READERS)}')
   try:
     found = READERS[path.suffix](path)
-  except (OSError, ValueError, KeyError, EOFError, SafetensorError, np.exceptions.AxisError) as error:
+  except DAMAGED as error:
     reason = str(getattr(error, 'strerror', None) or error or type(error).__name__).splitlines()[0]
     raise UserError(f'{path}: cannot be read: {reason}; expected arrays as in {__name__}') from error
   splits = {split: {part: _part(path, found, split, part) for part in PARTS} for split in SPLITS}

@@ -17,7 +17,7 @@ from mmjax.data.drawn import Drawn, best_by, picture
 
 LABELS = ('well', 'infection elsewhere', 'new shadow', 'pneumonia')
 FACTORS = ('shadow', 'fever', 'known')  # each 0 or 1
-PARTS = {'picture': ('shadow',), 'series': ('fever',), 'note': ('known',)}
+PARTS = {'picture': ('shadow',), 'measurements': ('fever',), 'note': ('known',)}
 SPLITS = {'train': (6000, 6201), 'validation': (500, 6202), 'test': (1000, 6203)}  # M, seed
 SIDE, TIMES, HOURS = 32, 16, 48.0  # pixels; most times of measuring; how far back they go
 MEASURED = ('heart rate', 'temperature', 'pressure', 'oxygen')

@@ -156,13 +156,13 @@ def load(name: str, folders: Sequence[str] | None = None) -> dict[str, Cases]:
   places = [Path(folder or '.') / FOLDER for folder in (sys.path if folders is None else folders)]
   place = next((place for place in places if place.is_dir()), None)
   if place is None:
-    raise UserError(f'{name} comes in a Python package that is missing: pip install --no-deps sktime')
+    raise UserError(f'{name} comes in a Python package that is missing: pip install --no-deps sktime==1.2.0')
   found = {split: read_ts(place / name / f'{name}_{split.upper()}.ts') for split in ('train', 'test')}
   sizes = (found['train'].values[0].shape[1], len(found['train'].classes), *(len(c.values) for c in found.values()))
   if sizes != SETS[name] or found['train'].classes != found['test'].classes:
     raise UserError(
       f'{place / name}: found {sizes} channels, classes, training and test cases, expected {SETS[name]}; '
-      'pip install --no-deps sktime'
+      'pip install --no-deps sktime==1.2.0'
     )
   return found
 

@@ -24,6 +24,9 @@ _VIDEO = re.compile(r'Stream #0.*?: Video: .*?, (\d+)x(\d+)[ ,\n]')
 _RATE = re.compile(r'([\d.]+)(k?) (?:fps|tbr)')
 _SOUND = re.compile(r'Stream #0.*?: Audio: ')
 _CUT = re.compile(r'partial file|ended prematurely|[Cc]orrupt|Error during demuxing')  # of a file that lacks its end
+_BROKEN = re.compile(
+  r'[Ii]nvalid data|Error (submitting|while decoding|decoding)|decode_frame|Header missing'
+)  # of sound
 _COUNT = re.compile(r'frame= *(\d+)')
 
 
@@ -117,7 +120,10 @@ def sound(path: str | os.PathLike, rate: int, limit: float = LIMIT, about: str =
   """
   if rate < 1:
     raise UserError(f'rate: found {rate}, expected at least 1 sample a second')
-  found, _ = _run(path, ('-map', '0:a:0', '-ac', '1', '-ar', str(rate), '-f', 'f32le', 'pipe:1'), limit, about)
+  raw = ('-map', '0:a:0', '-ac', '1', '-ar', str(rate), '-f', 'f32le', 'pipe:1')
+  found, said = _run(path, raw, limit, about, 'warning')
+  if _CUT.search(said) or _BROKEN.search(said):
+    raise UserError(f'{about} {path}: damaged, its sound cannot be read as a whole')
   if len(found) < 4:
     raise UserError(f'{about} {path}: found no sample of sound, expected at least one')
   return np.frombuffer(found, '<f4').astype(np.float32)

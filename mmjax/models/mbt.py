@@ -4,8 +4,8 @@ Each modality has a transformer of its own (section 3.1). From layer `fusion` on
 its own tokens and a few bottleneck tokens, which its layer changes too; the two versions of these are then averaged
 (section 3.2, eq. 8 and 9). What one modality tells the other has to pass through them.
 
-Differs from the paper: no stochastic depth, mixup or label smoothing; the loss is that of the averaged logits, where
-the authors' code (google-research/scenic, projects/mbt) averages the losses of both.
+Differs from the paper: no stochastic depth, mixup, label smoothing or SpecAugment; one class an example; the loss is
+that of the averaged logits, where the authors' code (google-research/scenic, projects/mbt) averages the losses of both.
 
 B batch, T frames of the spectrogram, M mel bins, h x w pixels, D width, A answers.
 """
@@ -122,11 +122,10 @@ class MBT(nn.Module):
 
 
 def _mean(tokens: list[jax.Array], masks: list[jax.Array | None]) -> jax.Array:
-  """The mean of all tokens [B,N,·] of the modalities that are there; of all, where none is."""
+  """The mean of all tokens [B,N,·] of the modalities that are there; 0 where none is."""
   here = [
     jnp.ones(x.shape[:2], bool) if mask is None else jnp.broadcast_to(mask[:, :1], x.shape[:2])
     for x, mask in zip(tokens, masks, strict=True)
   ]
-  x, weight = jnp.concatenate(tokens, 1), jnp.concatenate(here, 1)
-  weight = jnp.where(weight.any(1, keepdims=True), weight, True)[..., None]
-  return (x * weight).sum(1) / weight.sum(1)
+  x, weight = jnp.concatenate(tokens, 1), jnp.concatenate(here, 1)[..., None]
+  return (x * weight).sum(1) / jnp.maximum(weight.sum(1), 1)

@@ -25,6 +25,7 @@ from mmjax.encoders.efficientnet import EfficientNetLite
 from mmjax.encoders.image import to_float
 from mmjax.encoders.resnet import ResNet
 from mmjax.encoders.series import SeriesPatches, SeriesRNN, SeriesTCN
+from mmjax.encoders.series import steps as read_steps
 from mmjax.encoders.text import WordRNN
 from mmjax.encoders.video import FrameRNN, TubeletEmbed, VideoConv
 from mmjax.errors import UserError, nearest
@@ -44,13 +45,16 @@ Tokens = tuple[jax.Array, jax.Array]
 Encode = Callable[['Encoder', jax.Array, jax.Array, bool], Tokens]
 
 
+AXES = {'text': 'BL', 'image': 'Bhw3', 'video': 'BThw3', 'audio': 'BTM', 'series': 'BTC'}
+
+
 class Encoder(nn.Module):
-  """x as its modality has it, mask bool [B], [B,L], [B,T] or [B,S], True where something is there -> tokens [B,N,D],
-  mask [B,N].
+  """x as its modality has it, mask bool [B], [B,L], [B,T], [B,S] or of a series [B,T,C], True where something is there
+  -> tokens [B,N,D], mask [B,N].
 
   what: 'MODALITY KIND'. mask [B] says of a whole whether it is there. Whole transformers read clips of one length, as
   they do in their papers: of their masks only counts whether anything is there. Raises UserError for a modality or a
-  kind that is none, and what the encoder raises.
+  kind that is none, for what is of another modality, and what the encoder raises.
   """
 
   what: str
@@ -67,11 +71,25 @@ class Encoder(nn.Module):
   def __call__(self, x: jax.Array, mask: jax.Array, *, train: bool) -> Tokens:
     encode = kind_of(self.what)
     modality = self.what.split()[0]
+    self.check(modality, x)
     if modality in ('image', 'video'):
       x = to_float(x)
     if mask.ndim == 1 and modality != 'image':
       mask = jnp.broadcast_to(mask[:, None], x.shape[:2])
     return encode(self, x, mask, train)
+
+  def check(self, modality: str, x: jax.Array) -> None:
+    axes = 'BS' if self.what.split()[1] == 'wavenet' else AXES[modality]
+    kinds = (jnp.integer,) if modality == 'text' else (jnp.floating, jnp.uint8)
+    if x.ndim != len(axes) or not any(jnp.issubdtype(x.dtype, kind) for kind in kinds):
+      wanted = f'{"int" if modality == "text" else "numbers"} [{",".join(axes)}]'
+      raise UserError(f'encoder {self.what!r}: found {x.dtype} {list(x.shape)}, expected {wanted}')
+    if modality == 'text' and self.vocab < 1:
+      raise UserError(f'encoder {self.what!r}: found a vocabulary of {self.vocab} words, expected that of a text')
+    if not self.channels or self.width % 2:
+      raise UserError(
+        f'encoder {self.what!r}: found channels {self.channels}, width {self.width}; expected one or more, an even one'
+      )
 
 
 def kind_of(what: str) -> Encode:
@@ -103,7 +121,8 @@ def words(m: Encoder, ids: jax.Array, mask: jax.Array, train: bool) -> Tokens:
 
 
 def steps(m: Encoder, series: jax.Array, mask: jax.Array, train: bool) -> Tokens:
-  return nn.Dense(m.width, name='project')(jnp.where(mask[..., None], series, 0)), mask
+  x, there = read_steps(series, mask, None)
+  return nn.Dense(m.width, name='project')(x), there
 
 
 def bert(m: Encoder, ids: jax.Array, mask: jax.Array, train: bool) -> Tokens:
@@ -168,6 +187,8 @@ def ast(m: Encoder, spectrogram: jax.Array, mask: jax.Array, train: bool) -> Tok
 
 
 def whisper(m: Encoder, spectrogram: jax.Array, mask: jax.Array, train: bool) -> Tokens:
+  if spectrogram.shape[1] % 2:
+    raise UserError(f'encoder {m.what!r}: found {spectrogram.shape[1]} frames, expected an even number')
   size = {'frames': spectrogram.shape[1], 'bins': spectrogram.shape[2]}
   model = made_of(SoundEncoder, m, 'encoder', schedule=f'{m.layers}*[a<a]', **size)
   return whole(model(spectrogram, train=train), mask)
@@ -179,8 +200,14 @@ def series_patches(m: Encoder, series: jax.Array, mask: jax.Array, train: bool) 
 
 
 def patchtst(m: Encoder, series: jax.Array, mask: jax.Array, train: bool) -> Tokens:
-  size = {'channels': series.shape[2], 'context': series.shape[1], 'stride': m.patch, 'norms': 'layernorm'}
-  seen = jnp.broadcast_to(mask[..., None], series.shape)
+  size = {
+    'channels': series.shape[2],
+    'context': series.shape[1],
+    'stride': m.patch,
+    'norms': 'layernorm',
+    'scaling': 'none',
+  }
+  seen = jnp.broadcast_to(mask if mask.ndim == 3 else mask[..., None], series.shape)
   x = made_of(PatchTST, m, 'encoder', **size)(jnp.where(seen, series, 0), seen, train=train)['s']
   return whole(rearrange(x, 'B C S D -> B (C S) D'), mask)
 

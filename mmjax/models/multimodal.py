@@ -1,7 +1,7 @@
 """Any modalities, each by an encoder of its own, fused by one schedule: streams of any letter, two, three or more.
 
 Nothing here is of one paper: it is the frame in which a new pair or triple of modalities is one line of a config. Tsai
-et al. 2019 (MulT, arXiv:1906.00295) is '1*[t<a t<f ...]' in spirit; early, late and hybrid fusion are schedules.
+et al. 2019 (MulT, arXiv:1906.00295) is near '1*[t<af a<tf f<ta]'; early, late and hybrid fusion are schedules.
 
 A modality can be missing from an example (its mask all False): its tokens are then read by nobody. What stands for it
 is a token of the modality that is always there, so that there is always something to read.

@@ -37,19 +37,20 @@ def png_uri(image: np.ndarray) -> str:
 def plotted(x: np.ndarray, lines: Mapping[str, np.ndarray], along: str) -> np.ndarray:
   """A small drawing of some lines {name: [T]} over x [T], named along its side and below: uint8 [h,w,3].
 
-  What is not a number leaves a gap.
+  What is not a number is passed over.
   """
-  figure = Figure(figsize=(2.4, 1.5), layout='constrained', dpi=100)
+  figure = Figure(figsize=(1.9, 1.4), layout='constrained', dpi=250)
   axes = figure.add_subplot()
   for n, (name, y) in enumerate(lines.items()):
-    axes.plot(x, y, color=LINES[n % len(LINES)], linewidth=1.4, marker='.', markersize=3, label=name)
-  axes.set_xlabel(along, fontsize=8)
-  axes.tick_params(labelsize=7)
+    there = np.isfinite(y)
+    axes.plot(x[there], y[there], color=LINES[n % len(LINES)], linewidth=0.9, marker='.', markersize=2, label=name)
+  axes.set_xlabel(along, fontsize=6)
+  axes.tick_params(labelsize=6, length=2, width=0.5)
   axes.spines[['top', 'right']].set_visible(False)
   if len(lines) > 1:
-    axes.legend(fontsize=7, frameon=False, borderpad=0.2)
+    figure.legend(loc='outside upper center', ncols=len(lines), fontsize=6, frameon=False, borderpad=0)
   else:
-    axes.set_ylabel(next(iter(lines)), fontsize=8)
+    axes.set_ylabel(next(iter(lines)), fontsize=6)
   canvas = FigureCanvasAgg(figure)
   canvas.draw()
   return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -92,7 +92,7 @@ SAID = {
   'sentiment': ('words alone', '1*[t<tv v<tv tied]', 'the best that picture', 'they disagree'),
   'mbt': ('sound alone', 'bottlenecks', 'without video', 'the most frequent answer'),
   'sensors': ('camera alone', 'merged', 'without odometry', 'the best without range'),
-  'records': ('picture alone', 'merged', 'without note', 'the best by series alone'),
+  'records': ('picture alone', 'merged', 'without note', 'the best by measurements alone'),
 }
 STAGES = {'clip': ['bag_of_words'], 'blip': ['captions'], 'dalle': ['dvae', 'classifier', 'clip'],
           'composed_search': [], 'sentiment': ['words'], 'mbt': ['sound_alone'], 'sensors': ['camera_alone'],

@@ -86,7 +86,7 @@ def test_the_channel_that_is_shown_tells_the_classes_apart():
   rng = np.random.default_rng(0)
   values = [rng.normal(size=(9, 3)).astype(np.float32) * [1, 1, 1 + 5 * (n % 2)] for n in range(20)]
   cases = Cases('made up', values, np.arange(20) % 2, ('a', 'b'))
-  assert waves.telling(cases) == 2  # by how far it moves, not by where it is
+  assert waves.channel_to_show(cases) == 2  # by how far it moves, not by where it is
   counted, confused = waves.of_answers('made up', {'train': cases, 'test': cases}, 1 - cases.label)
   assert counted['note'] == 'Taken for another class: 20 of 20 test series.' and len(confused['items']) == waves.WRONG
   assert confused['items'][0]['title'] == 'class a, taken for b'

@@ -22,7 +22,7 @@ def mbt(inputs=INPUTS, there=None, **more):
 
 
 @pytest.mark.parametrize('read', ['mean', 'token'])
-def test_answers_are_the_mean_over_both(read):
+def test_there_are_tokens_of_both(read):
   found = mbt(read=read)
   token = read == 'token'
   assert found['answers'].shape == (2, 3)
@@ -56,8 +56,10 @@ def test_what_is_missing_is_not_read(bottlenecks, read):
 
 
 def test_nothing_there_is_a_number_still():
-  none = jnp.zeros(2, bool)
-  assert jnp.isfinite(mbt(there={'a': none, 'f': none})['answers']).all()
+  none = {'a': jnp.zeros(2, bool), 'f': jnp.zeros(2, bool)}
+  first, other = (mbt(given, none)['answers'] for given in (INPUTS, {s: x + 1 for s, x in INPUTS.items()}))
+  assert jnp.isfinite(first).all()
+  np.testing.assert_allclose(first, other, atol=1e-6)
 
 
 @pytest.mark.parametrize('modality', ['a', 'f'])
@@ -66,12 +68,14 @@ def test_one_modality_needs_no_other(modality):
   assert set(found) == {modality, 'answers'}
 
 
-def test_mean_weighs_every_token_alike():
-  found = mbt()
-  tokens = jnp.concatenate([found['a'], found['f']], 1)
-  model = MBT(3, layers=3, fusion=2, **SIZES)
-  head = drawn(model, INPUTS, train=False)['params']['answer_score']
-  np.testing.assert_allclose(found['answers'], tokens.mean(1) @ head['kernel'] + head['bias'], rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize('read', ['mean', 'token'])
+def test_what_is_answered_from(read):
+  """The mean of all tokens, or of the logits of each modality's own."""
+  found = mbt(read=read)
+  tokens = [found['a'], found['f']] if read == 'mean' else [found['a'][:, :1], found['f'][:, :1]]
+  head = drawn(MBT(3, layers=3, fusion=2, read=read, **SIZES), INPUTS, train=False)['params']['answer_score']
+  wanted = jnp.concatenate(tokens, 1).mean(1) @ head['kernel'] + head['bias']
+  np.testing.assert_allclose(found['answers'], wanted, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(('more', 'says'), [

@@ -32,7 +32,7 @@ def raw(what):
 
 def encoded(what, x, mask):
   model = Encoder(what, **SIZES)
-  variables = drawn(model, raw(what), jnp.ones(3, bool), train=False)
+  variables = drawn(model, raw(what), mask, train=False)
   return model.apply(variables, x, mask, train=False)
 
 
@@ -42,13 +42,12 @@ def test_an_encoder_gives_tokens_and_which_are_there(what):
   tokens, mask = encoded(what, raw(what), there)
   assert tokens.shape[0] == 3 and tokens.shape[2] == 8 and mask.shape == tokens.shape[:2]
   assert jnp.isfinite(tokens).all()
-  assert jnp.abs(tokens[0] - tokens[1]).max() > 0.05 * jnp.abs(tokens).max()  # it is what was given that is seen
+  least = {'image resnet': 0.01, 'audio wavenet': 0.004}.get(what, 0.05)  # noise is averaged by untrained convolutions
+  assert jnp.abs(tokens[0] - tokens[1]).max() > least * jnp.abs(tokens).max()  # what was given is seen
   assert mask[:2].all() and not mask[2].any()
 
 
-@pytest.mark.parametrize(
-  'what', [what for what in WHATS if {what, what.split()[0]} & BY_STEP and what not in WHOLE and what != 'text gpt']
-)
+@pytest.mark.parametrize('what', [what for what in WHATS if {what, what.split()[0]} & BY_STEP and what not in WHOLE])
 def test_padding_changes_no_token_that_is_there(what):
   x = raw(what)
   length = x.shape[1]
@@ -59,6 +58,35 @@ def test_padding_changes_no_token_that_is_there(what):
   other, _ = encoded(what, shouted, mask)
   assert here.any(1).all() and not here[1:].all()
   np.testing.assert_allclose(np.where(here[..., None], first, 0), np.where(here[..., None], other, 0), atol=2e-5)
+
+
+@pytest.mark.parametrize(('what', 'x', 'says'), [
+  ('image grid', RAW['series'], r"encoder 'image grid': found float32 \[3, 16, 2\], expected numbers \[B,h,w,3\]"),
+  ('video conv3d', RAW['image'], r'expected numbers \[B,T,h,w,3\]'),
+  ('text gpt', RAW['series'], r'expected int \[B,L\]'),
+  ('series gru', RAW['text'], r'found int64 .* expected numbers \[B,T,C\]'),
+  ('audio wavenet', RAW['audio'], r'expected numbers \[B,S\]'),
+  ('audio whisper', RAW['audio'][:, :15], 'found 15 frames, expected an even number'),
+])  # fmt: skip
+def test_what_is_of_another_modality_is_refused(what, x, says):
+  with pytest.raises(UserError, match=says):
+    Encoder(what, **SIZES).init(jax.random.key(0), x, jnp.ones(3, bool), train=False)
+
+
+@pytest.mark.parametrize(('more', 'says'), [
+  ({'vocab': 0}, 'found a vocabulary of 0 words'), ({'width': 7}, 'width 7'), ({'channels': ()}, r'channels \(\)'),
+])  # fmt: skip
+def test_sizes_that_make_no_encoder_are_refused(more, says):
+  with pytest.raises(UserError, match=says):
+    Encoder('text lstm', **(SIZES | more)).init(jax.random.key(0), RAW['text'], jnp.ones(3, bool), train=False)
+
+
+def test_a_measurement_that_was_not_taken_is_not_read():
+  seen = RNG.random((3, 16, 2)) < 0.6
+  other = np.where(seen, RAW['series'], 7).astype(np.float32)
+  for kind in ('gru', 'steps', 'patches', 'tcn'):
+    (first, here), (again, _) = (encoded(f'series {kind}', x, seen) for x in (RAW['series'], other))
+    np.testing.assert_allclose(np.where(here[..., None], first, 0), np.where(here[..., None], again, 0), atol=1e-5)
 
 
 LINES = ('v: image grid', 's: series gru', 'a: audio conv')
