@@ -145,3 +145,19 @@ def test_the_command_line_says_what_files_hold(tmp_path, monkeypatch, capsys):
   with pytest.raises(SystemExit) as end:
     mosi.main()
   assert end.value.code == 2 and capsys.readouterr().err.startswith('error: ')
+
+
+@pytest.mark.parametrize('harm', ['cut', 'flipped'])
+@pytest.mark.parametrize('save', [np.savez, np.savez_compressed])
+def test_a_damaged_npz_is_one_line(tmp_path, harm, save):
+  save(tmp_path / 'a.npz', **arrays())
+  content = bytearray((tmp_path / 'a.npz').read_bytes())
+  if harm == 'cut':
+    content = content[: len(content) // 2]
+  else:
+    for place in range(100, len(content) // 2, 97):
+      content[place] ^= 0xFF
+  (tmp_path / 'a.npz').write_bytes(content)
+  with pytest.raises(UserError, match=r'a\.npz') as error:
+    mosi.read(tmp_path / 'a.npz')
+  assert '\n' not in str(error.value)

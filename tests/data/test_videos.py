@@ -109,6 +109,8 @@ def test_a_file_that_was_cut_off_is_named(clip, tmp_path):
   (tmp_path / 'half.mp4').write_bytes(content[: len(content) // 2])  # its index promises 24 frames
   with pytest.raises(UserError, match=r'half\.mp4: damaged or cut off after \d+ frames'):
     videos.read(tmp_path / 'half.mp4', 2, 8)
+  with pytest.raises(UserError, match=r'half\.mp4: damaged, its sound cannot be read as a whole'):
+    videos.sound(tmp_path / 'half.mp4', 8000)
   (tmp_path / 'start.mp4').write_bytes(content[:200])
   with pytest.raises(UserError, match=r'start\.mp4: has no picture'):
     videos.read(tmp_path / 'start.mp4', 2, 8)
