@@ -91,7 +91,7 @@ SAID = {
   'composed_search': ('attention, 1*[v<tv]', 'chance', 'products held out', 'attributes'),
   'sentiment': ('words alone', '1*[t<tv v<tv tied]', 'the best that picture', 'they disagree'),
   'mbt': ('sound alone', 'bottlenecks', 'without video', 'the most frequent answer'),
-  'sensors': ('camera alone', 'merged', 'without odometry', 'the best without range'),
+  'sensors': ('camera alone', 'merged', 'without odometry', 'the best by range alone'),
   'records': ('picture alone', 'merged', 'without note', 'the best by measurements alone'),
 }
 STAGES = {'clip': ['bag_of_words'], 'blip': ['captions'], 'dalle': ['dvae', 'classifier', 'clip'],
