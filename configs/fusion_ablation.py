@@ -13,7 +13,7 @@ VARIANTS = {
   'easy_vqa': 'six of them on easy-VQA, published split',
   'volta': "VOLTA's five models (arXiv:2011.15124) under one recipe",
   'baselines': 'the baselines published for Sort-of-CLEVR, at their budgets, which ask for a GPU',
-  'baselines_regions': 'of these the Relation Network and the bag of words, on known objects: an hour on two cores',
+  'baselines_regions': 'of these the Relation Network and the bag of words, on known objects',
   'tiny': 'three fusions, two seeds, twenty steps: a try of the whole in a minute or two',
 }
 

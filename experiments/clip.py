@@ -17,7 +17,6 @@ if __name__ == '__main__':
 import functools
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +26,7 @@ from flax import linen as nn
 from configs import clip as complete
 from experiments import frozen, pairs, searching, telling, training
 from experiments.reading import Reading, keep_model
-from mmjax import objectives
+from mmjax import objectives, train
 from mmjax.data import tokens, twemoji
 from mmjax.encoders import efficientnet
 from mmjax.errors import UserError
@@ -59,38 +58,22 @@ def build(c, task: pairs.Pairs) -> tuple[CLIP, nn.Module]:
   return CLIP(text, image(out=c.model.out)), image(out=task.vocab)
 
 
-def forward(model: nn.Module, given: Callable = pairs.given):
-  """What `train.train_step` runs: CLIP on a batch of pairs."""
-
-  def run(variables, batch, *, train, key):
-    return applied(model, variables, given(batch), train, key)
-
-  return run
-
-
 def forward_bag(model: nn.Module, given: Callable = pairs.given):
-  """The same of the baseline, on the images alone."""
+  """What `train.train_step` runs of the baseline, on the images alone."""
+  forward = train.forward_of(model, lambda batch: given(batch)[1:2])
 
   def run(variables, batch, *, train, key):
-    (_, bag), kept = applied(model, variables, given(batch)[1:2], train, key)
+    (_, bag), kept = forward(variables, batch, train=train, key=key)
     return {'bag': bag}, kept
 
   return run
-
-
-def applied(model: nn.Module, variables: Mapping, given: tuple, train: bool, key) -> tuple[Any, Mapping]:
-  """(what the model says, the collections that it changes: a ResNet's batch statistics)."""
-  if not train:
-    return model.apply(variables, *given, train=False), {}
-  kept = [name for name in variables if name != 'params']
-  return model.apply(variables, *given, train=True, rngs={'dropout': key}, mutable=kept)
 
 
 def fit_of(c, model: nn.Module, forward: Callable, objective: Callable, task: pairs.Pairs, *given) -> training.Fit:
   """What trains one of the two."""
   return training.Fit(
     c,
-    jax.jit(functools.partial(model.init, train=False))(jax.random.key(c.seed), *given),
+    training.first_variables(model, c.seed, *given),
     forward=forward,
     objective=objective,
     augment=functools.partial(task.drawn, **c.augment),
@@ -154,7 +137,7 @@ def run(c, args) -> None:
     task = frozen.prepare(task, frozen.towers(c.frozen.text, c.frozen.image, c.frozen.side), c.data.name)
   model, bag_model = build(c, task)
   first = task.given({key: value[None] for key, value in task.encode(task.splits['train'][0]).items()})
-  fit = fit_of(c, model, forward(model, task.given), objectives.contrastive, task, *first)
+  fit = fit_of(c, model, train.forward_of(model, task.given), objectives.contrastive, task, *first)
   stage, bag_forward = training.stage(c, c.bag), forward_bag(bag_model, task.given)
   bag = fit_of(stage, bag_model, bag_forward, objectives.words_of_image, task, first[1])
   often = 1 + np.bincount(task.arrays('train')['text'].ravel(), minlength=task.vocab)

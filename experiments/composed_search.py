@@ -25,7 +25,7 @@ import numpy as np
 
 from configs import composed_search as complete
 from experiments import pairs, telling, training
-from mmjax import objectives
+from mmjax import objectives, train
 from mmjax.data import encode, products, tokens
 from mmjax.data.pipeline import load
 from mmjax.metrics import retrieval
@@ -51,14 +51,6 @@ def examples(split: str, folder: str, tokenizer) -> list[dict[str, np.ndarray]]:
 def words() -> Any:
   """The tokeniser of all wishes there can be."""
   return tokens.build(products.wish(products.EVERY[end], one) for one in products.EVERY for end in (0, -1))
-
-
-def forward(model: Composer):
-  """What `train.train_step` runs."""
-  return lambda variables, batch, *, train, key: (
-    model.apply(variables, batch['text'], batch['image'], batch['wanted_image'], train=train),
-    {},
-  )
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2))
@@ -91,22 +83,20 @@ def run(c, args) -> None:
   below = training.folders(c.systems)
   tokenizer = words()
   split = {name: examples(name, c.data.dir, tokenizer) for name in products.SPLITS}
-  stacked = {
-    name: {key: np.stack([e[key] for e in split[name]]) for key in split[name][0]} for name in ('validation', *TESTS)
-  }
+  stacked = {name: pairs.stacked(split[name]) for name in ('validation', *TESTS)}
   first = [np.asarray(split['train'][0][key])[None] for key in ('text', 'image', 'wanted_image')]
   shop = {key: np.concatenate([stacked[name][key] for name in TESTS]) for key in ('wanted', 'wanted_image')}
   vocab = tokenizer.get_vocab_size()
   models = {how: Composer(vocab, products.LENGTH, how, **c.model) for how in c.systems}
-  init = lambda model: jax.jit(functools.partial(model.init, train=False))(jax.random.key(c.seed), *first)
-  variables = {how: init(model) for how, model in models.items()}  # a system that cannot be is said before any runs
+  # a system that cannot be is said before any runs
+  variables = {how: training.first_variables(model, c.seed, *first) for how, model in models.items()}
   workdir = open_workdir(args.workdir, c.to_dict(), fresh=fresh)
   found: dict[str, dict] = {}
   for how, model in models.items():
     fit = training.Fit(
       c,
       variables[how],
-      forward=forward(model),
+      forward=train.forward_of(model, lambda batch: (batch['text'], batch['image'], batch['wanted_image'])),
       objective=objectives.contrastive,
       source=split['train'],
       encode=dict,
@@ -121,9 +111,7 @@ def run(c, args) -> None:
       found[how] = {'scores': scores} | {name: measure(table, stacked[name], shop) for name, table in scores.items()}
       return {f'test, {TESTS[name]}': pairs.values(found[how][name]) for name in TESTS}
 
-    folder = workdir / below[how]
-    folder.mkdir(exist_ok=True)
-    print(f'{name_of(how)}: {folder}')
+    folder = training.part(workdir, below[how], name_of(how))
     with training.Course(fit, folder, args) as course:
       for step, batch in course:
         fit.state, sums = fit.step(fit.state, batch, course.key)

@@ -25,12 +25,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
-from flax import linen as nn
 
 from configs import dalle as complete
 from experiments import painting, pairs, telling, training
-from experiments.clip import forward as forward_clip
-from mmjax import generate, objectives
+from mmjax import generate, objectives, train
 from mmjax.data import tokens
 from mmjax.data.scenes import LENGTH, SIDE
 from mmjax.models.clip import CLIP, ImageTower, TextTower
@@ -162,12 +160,8 @@ def _sample(model: DALLE, variables, prompt, key, temperature: float, top_k: int
 
 @functools.partial(jax.jit, static_argnums=0)
 def _cosine(model: Any, variables: Mapping, pair: Mapping) -> jax.Array:
-  out, _ = forward_clip(model)(variables, pair, train=False, key=None)
+  out, _ = train.forward_of(model, pairs.given)(variables, pair, train=False, key=None)
   return (out['text'] * out['image']).sum(-1)
-
-
-def first_variables(model: nn.Module, seed: int, *given: Any) -> dict:
-  return jax.jit(functools.partial(model.init, train=False))(jax.random.key(seed), *given)
 
 
 def run(c, args) -> None:
@@ -180,7 +174,7 @@ def run(c, args) -> None:
   codes = jnp.zeros((1, stages.side**2), jnp.int32)
   given = {'dvae': (image,), 'classifier': (image,), 'clip': (text, image), 'dalle': (text, codes)}
   variables = {  # all of them now: a model that cannot be is said before any is trained
-    name: first_variables(getattr(stages, name), c.seed, *arguments) for name, arguments in given.items()
+    name: training.first_variables(getattr(stages, name), c.seed, *arguments) for name, arguments in given.items()
   }
   variables['dvae'] |= {'schedule': {'step': jnp.zeros((), jnp.int32)}}
 
@@ -194,7 +188,7 @@ def run(c, args) -> None:
   )  # fmt: skip
   stages.train(
     'clip', variables['clip'], 'CLIP',
-    forward=forward_clip(stages.clip), objective=objectives.contrastive, **parts,
+    forward=train.forward_of(stages.clip, pairs.given), objective=objectives.contrastive, **parts,
   )  # fmt: skip
   coded = stages.coded('train')
   found: dict[str, Any] = {}

@@ -114,7 +114,7 @@ def ready(sizes: Any, waves: np.ndarray) -> Callable[[dict], dict]:
       video = jnp.repeat(video, times, axis)
     return {'a': mel.ast(spectrogram(streams['a']), sizes.frames, mean, std), 'f': video}
 
-  return of
+  return jax.jit(of)  # tests call it by itself
 
 
 def prepare(c: Any) -> several.Task:
@@ -140,7 +140,7 @@ def run(c, args) -> None:
   found = {}
   for system in systems:
     fit = several.fit(c, system, task, variables[system.name], functools.partial(objective, teach=c.teach))
-    with training.Course(fit, several.folder_of(workdir, system), args) as course:
+    with training.Course(fit, training.part(workdir, system.folder, system.name), args) as course:
       for step, batch in course:
         fit.state, sums = fit.step(fit.state, batch, course.key)
         course.log(step, sums)

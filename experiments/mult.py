@@ -30,13 +30,13 @@ from flax import linen as nn
 
 from configs import mult as complete
 from experiments import pairs, telling, training
-from mmjax import objectives
+from mmjax import objectives, train
 from mmjax.data import mosi, witnesses
 from mmjax.data.pipeline import load
 from mmjax.errors import UserError, nearest
 from mmjax.fusion import maps
 from mmjax.fusion.layers import MAPS
-from mmjax.layers.blocks import made_of
+from mmjax.layers.blocks import made_of, mean_there
 from mmjax.metrics import sentiment
 from mmjax.models.mult import STREAMS, MulT, Net, answered
 from mmjax.report.sequences import Span, reading, series
@@ -91,8 +91,7 @@ class Apart(nn.Module):
     for s in self.streams:
       x = nn.Dense(self.width, use_bias=False, kernel_init=kernel_init, name=f'project_{s}')(sequences[s])
       x = made_of(Net, self, f'{s}_reads_itself')(x, mask=masks[s], train=train)
-      there = masks[s][..., None]
-      read.append((x * there).sum(1) / jnp.maximum(there.sum(1), 1))  # 0 where nothing is there
+      read.append(mean_there(x, masks[s]))
     return {'answers': answered(jnp.concatenate(read, -1), self.num_answers, self.out_dropout, self.init_std, train)}
 
 
@@ -144,7 +143,7 @@ def prepare(c: Any) -> Task:
   splits = {}
   for split in witnesses.SPLITS:
     source = list(load(witnesses.Witnesses, split, c.data.dir or None))
-    scene = {key: np.stack([example[key] for example in source]) for key in source[0]}
+    scene = pairs.stacked(source)
     kind = np.eye(len(witnesses.ANSWERS), dtype=bool)[scene['answer']]
     splits[split] = inputs(c, *witnesses.features(scene)) | scene | {'question_type': kind}
   return Task(splits, len(witnesses.ANSWERS), objectives.answers, accuracy)
@@ -201,22 +200,6 @@ def dropped(rate: float, streams: str):
   return augmented
 
 
-def forward(model: Any):
-  """What `train.train_step` runs."""
-
-  def run(variables, batch, *, train, key):
-    rngs = {'dropout': key} if train else {}
-    return {'answers': model.apply(variables, *given(batch), train=train, rngs=rngs)['answers']}, {}
-
-  return run
-
-
-def named(mean: Mapping[str, Any]) -> dict[str, float]:
-  """Divided metric sums, the accuracy as one."""
-  more = {'accuracy': np.ma.mean(mean['accuracy'])} if 'accuracy' in mean else {}
-  return training.scalars({name: value for name, value in mean.items() if name != 'accuracy'} | more)
-
-
 @functools.partial(jax.jit, static_argnums=0)
 def _answers(model: Any, variables: Mapping, batch: Mapping) -> jax.Array:
   return model.apply(variables, *given(batch), train=False)['answers']
@@ -244,8 +227,8 @@ def run(c, args) -> None:
   task = prepare(c)
   models = {system: model_of(system, c, task.num_answers) for system in c.systems}
   first = given({key: task.splits['train'][key][:1] for key in KEYS})
-  init = lambda model: jax.jit(functools.partial(model.init, train=False))(jax.random.key(c.seed), *first)
-  variables = {system: init(model) for system, model in models.items()}  # one that cannot be is said before any runs
+  # one that cannot be is said before any runs
+  variables = {system: training.first_variables(model, c.seed, *first) for system, model in models.items()}
   held = task.splits['test']
   workdir = open_workdir(args.workdir, c.to_dict(), fresh=fresh)
   source = {name: examples(task.splits[name]) for name in ('train', 'validation')}
@@ -254,12 +237,11 @@ def run(c, args) -> None:
     fit = training.Fit(
       c,
       variables[system],
-      forward=forward(model),
+      forward=train.forward_of(model, given),
       objective=task.objective,
       drawn=dropped(c.augment.drop, reads(system)) if c.augment.drop and len(reads(system)) > 1 else None,
       source=source['train'],
       encode=dict,
-      named=named,
     )
 
     def test(system=system, model=model, fit=fit) -> dict[str, dict[str, float]]:
@@ -267,9 +249,7 @@ def run(c, args) -> None:
       found[system] = {s: task.measure(outputs(c, model, fit.state.variables, held, s), held) for s in lacking}
       return {f'test, without {NAMES[s]}' if s else 'test': pairs.values(found[system][s]) for s in lacking}
 
-    folder = workdir / below[system]
-    folder.mkdir(exist_ok=True)
-    print(f'{name_of(system)}: {folder}')
+    folder = training.part(workdir, below[system], name_of(system))
     validate = functools.partial(fit.evaluate, source['validation'])
     with training.Course(fit, folder, args) as course:
       for step, batch in course:

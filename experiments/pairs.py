@@ -96,6 +96,11 @@ def prepare(name: str, folder: str, length: int) -> Pairs:
   return Pairs(splits, tokenizer, length, tuple(twemoji.HELD_OUT.values()))
 
 
+def stacked(examples: Sequence[Mapping[str, Any]]) -> Arrays:
+  """Examples as arrays of all of them."""
+  return {key: np.stack([example[key] for example in examples]) for key in examples[0]}
+
+
 Score = tuple[float, float, float]  # a value, and its 95 % interval
 
 

@@ -78,7 +78,7 @@ def run(c, args) -> None:
   found = {}
   for system in systems:
     fit = several.fit(c, system, task, variables[system.name])
-    with training.Course(fit, several.folder_of(workdir, system), args) as course:
+    with training.Course(fit, training.part(workdir, system.folder, system.name), args) as course:
       for step, batch in course:
         fit.state, sums = fit.step(fit.state, batch, course.key)
         course.log(step, sums)
@@ -107,7 +107,7 @@ def tiles(task: several.Task, tokenizer: Any):
     values, seen, time = held['s'][n, :, :count], held['s_mask'][n], held['s'][n, :, -1]
     lines = {name: np.where(seen[:, k], values[:, k], np.nan) for k, name in enumerate(records.MEASURED[:2])}
     ids = held['t'][n]
-    said = ' '.join(tokens.words(tokenizer, ids[ids >= len(tokens.SPECIAL)]))
+    said = tokens.sentence(tokenizer, ids)
     return [
       {'image': held['v'][n], 'text': said},
       {'image': plotted(time * records.HOURS, lines, 'hours'), 'text': 'in units of a normal spread'},

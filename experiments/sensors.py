@@ -61,7 +61,7 @@ def run(c, args) -> None:
   found = {}
   for system in systems:
     fit = several.fit(c, system, task, variables[system.name])
-    with training.Course(fit, several.folder_of(workdir, system), args) as course:
+    with training.Course(fit, training.part(workdir, system.folder, system.name), args) as course:
       for step, batch in course:
         fit.state, sums = fit.step(fit.state, batch, course.key)
         course.log(step, sums)

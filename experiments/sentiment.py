@@ -27,7 +27,7 @@ from flax import linen as nn
 
 from configs import sentiment as complete
 from experiments import pairs, telling, training
-from mmjax import augment, objectives
+from mmjax import augment, objectives, train
 from mmjax.data import encode, posts, tokens
 from mmjax.data.pipeline import load
 from mmjax.encoders.image import ConvGrid
@@ -106,16 +106,6 @@ def drawn(shift: int, tint: float):
   return augmented
 
 
-def forward(model: Feeling):
-  """What `train.train_step` runs."""
-
-  def run(variables, batch, *, train, key):
-    rngs = {'dropout': key} if train else {}
-    return model.apply(variables, batch['text'], batch['image'], train=train, rngs=rngs), {}
-
-  return run
-
-
 def named(mean: Mapping[str, Any]) -> dict[str, float]:
   """Divided metric sums, the accuracy also as that of each kind of post."""
   if 'accuracy' not in mean:
@@ -124,11 +114,6 @@ def named(mean: Mapping[str, Any]) -> dict[str, float]:
   return training.scalars({name: value for name, value in mean.items() if name != 'accuracy'} | {
     'accuracy': np.ma.mean(each), **{f'accuracy/{kind}': value for kind, value in zip(posts.KINDS, each)}
   })  # fmt: skip
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _likely(model: Any, variables: Mapping, text: jax.Array, image: jax.Array) -> jax.Array:
-  return jax.nn.softmax(model.apply(variables, text, image, train=False)['answers'])
 
 
 def measure(likely: np.ndarray, held: Mapping) -> dict[str, pairs.Score]:
@@ -146,19 +131,19 @@ def run(c, args) -> None:
   below = training.folders(c.systems)
   tokenizer = tokens.build(part.format(topic) for tone in posts.TEMPLATES for part in tone for topic in posts.TOPICS)
   split = {name: examples(name, c.data.dir, tokenizer) for name in posts.SPLITS}
-  held = {name: {key: np.stack([e[key] for e in split[name]]) for key in split[name][0]} for name in TESTS}
+  held = {name: pairs.stacked(split[name]) for name in TESTS}
   first = [np.asarray(split['train'][0][key])[None] for key in ('text', 'image')]
   make = lambda system: Feeling(tokenizer.get_vocab_size(), schedule_of(system), c.channels, **c.model)
   models = {system: make(system) for system in c.systems}
-  init = lambda model: jax.jit(functools.partial(model.init, train=False))(jax.random.key(c.seed), *first)
-  variables = {system: init(model) for system, model in models.items()}  # one that cannot be is said before any runs
+  # one that cannot be is said before any runs
+  variables = {system: training.first_variables(model, c.seed, *first) for system, model in models.items()}
   workdir = open_workdir(args.workdir, c.to_dict(), fresh=fresh)
   found: dict[str, dict] = {}
   for system, model in models.items():
     fit = training.Fit(
       c,
       variables[system],
-      forward=forward(model),
+      forward=train.forward_of(model, lambda batch: (batch['text'], batch['image'])),
       objective=objectives.answers,
       augment=drawn(**c.augment),
       source=split['train'],
@@ -167,15 +152,12 @@ def run(c, args) -> None:
     )
 
     def test(system=system, model=model, fit=fit) -> dict[str, dict[str, float]]:
-      likely = {
-        name: np.asarray(_likely(model, fit.state.variables, held[name]['text'], held[name]['image'])) for name in TESTS
-      }
+      of = lambda split: training.likely(model, fit.state.variables, split['text'], split['image'])
+      likely = {name: np.asarray(of(held[name])) for name in TESTS}
       found[system] = {'likely': likely} | {name: measure(likely[name], held[name]) for name in TESTS}
       return {name: pairs.values(found[system][name]) for name in TESTS}
 
-    folder = workdir / below[system]
-    folder.mkdir(exist_ok=True)
-    print(f'{name_of(system)}: {folder}')
+    folder = training.part(workdir, below[system], name_of(system))
     validate = functools.partial(fit.evaluate, split['validation'])
     with training.Course(fit, folder, args) as course:
       for step, batch in course:
@@ -237,7 +219,7 @@ def gallery(likely: np.ndarray, held: Mapping, split: str, tokenizer) -> dict:
   rows = []
   for n in np.linspace(0, len(likely) - 1, SHOWN).astype(int):
     ids = held['text'][n]
-    said = ' '.join(tokens.words(tokenizer, ids[ids >= len(tokens.SPECIAL)]))
+    said = tokens.sentence(tokenizer, ids)
     label = int(likely[n].argmax())
     kind = posts.KINDS[int(held['question_type'][n].argmax())]
     answer = {

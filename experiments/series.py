@@ -25,18 +25,18 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
 from configs import series as complete
 from experiments import pairs, telling, training, waves
-from mmjax import augment, objectives
+from mmjax import augment, objectives, train
 from mmjax.data import series
 from mmjax.encoders.series import SeriesPatches, SeriesRNN, SeriesTCN
 from mmjax.errors import UserError, nearest
 from mmjax.fusion.layers import FusionStack
 from mmjax.fusion.schedule import parse
+from mmjax.layers.blocks import mean_there
 from mmjax.metrics import warping
 from mmjax.workdir import open_workdir
 
@@ -93,8 +93,8 @@ class Classifier(nn.Module):
       x = FusionStack(self.schedule, self.width, self.heads, self.mlp, **sizes)({'s': x}, {'s': there}, train=train)[
         's'
       ]
-    mean = (x * there[..., None]).sum(1) / jnp.maximum(there.sum(1), 1)[..., None]
-    mean = nn.Dropout(self.dropout, deterministic=not train)(nn.LayerNorm(name='norm')(mean))
+    mean = nn.LayerNorm(name='norm')(mean_there(x, there))
+    mean = nn.Dropout(self.dropout, deterministic=not train)(mean)
     return {'answers': nn.Dense(self.num_answers, name='answer')(mean)}
 
 
@@ -129,26 +129,6 @@ def prepare(name: str, share: float, seed: int) -> Task:
     for split, (of, at) in parts.items()
   }
   return Task(cases, arrays)
-
-
-def forward(model: Classifier):
-  """What `train.train_step` runs."""
-
-  def run(variables, batch, *, train, key):
-    rngs = {'dropout': key} if train else {}
-    return model.apply(variables, batch['series'], batch['seen'], train=train, rngs=rngs), {}
-
-  return run
-
-
-def named(mean: Mapping[str, Any]) -> dict[str, float]:
-  """Divided metric sums, of which the accuracy is that of a single kind of question."""
-  return training.scalars(dict(mean) | ({'accuracy': mean['accuracy'][0]} if 'accuracy' in mean else {}))
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _likely(model: Any, variables: Mapping, series: jax.Array, seen: jax.Array) -> jax.Array:
-  return jax.nn.softmax(model.apply(variables, series, seen, train=False)['answers'])
 
 
 def measure(answer: np.ndarray, label: np.ndarray) -> pairs.Score:
@@ -196,9 +176,8 @@ def run(c, args) -> None:
   for name, system in runs:
     arrays = tasks[name].arrays['train']
     model = Classifier(system, len(tasks[name].classes), arrays['series'].shape[1], **c.model)
-    first = jax.jit(functools.partial(model.init, train=False))
     models[name, system] = model
-    variables[name, system] = first(jax.random.key(c.seed), arrays['series'][:1], arrays['seen'][:1])
+    variables[name, system] = training.first_variables(model, c.seed, arrays['series'][:1], arrays['seen'][:1])
   workdir = open_workdir(args.workdir, c.to_dict(), fresh=fresh)
   likely: dict[str, dict[str, np.ndarray]] = {name: {} for name in c.data.sets}
   for (name, system), model in models.items():
@@ -206,22 +185,19 @@ def run(c, args) -> None:
     fit = training.Fit(
       c,
       variables[name, system],
-      forward=forward(model),
+      forward=train.forward_of(model, lambda batch: (batch['series'], batch['seen'])),
       objective=objectives.answers,
       drawn=functools.partial(augment.series, **c.augment),
       source=task.examples('train'),
       encode=dict,
-      named=named,
     )
 
     def test(name=name, system=system, model=model, task=task, fit=fit) -> dict[str, dict[str, float]]:
       held = task.arrays['test']
-      likely[name][system] = np.asarray(_likely(model, fit.state.variables, held['series'], held['seen']))
+      likely[name][system] = np.asarray(training.likely(model, fit.state.variables, held['series'], held['seen']))
       return {'test': {'accuracy': measure(likely[name][system].argmax(1), held['answer'])[0]}}
 
-    folder = workdir / below[f'{name} {system}'.lower()]
-    folder.mkdir(exist_ok=True)
-    print(f'{name}, {system}: {folder}')
+    folder = training.part(workdir, below[f'{name} {system}'.lower()], f'{name}, {system}')
     validate = functools.partial(fit.evaluate, task.examples('validation'))
     with training.Course(fit, folder, args) as course:
       for step, batch in course:

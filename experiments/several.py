@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from flax import linen as nn
 
@@ -40,12 +39,12 @@ class Task:
 
   @functools.cached_property
   def test(self) -> Arrays:
-    return stacked(self.splits['test'])
+    return pairs.stacked(self.splits['test'])
 
   @property
   def first(self) -> Arrays:
     """One example, as a batch."""
-    return stacked(self.splits['train'][:1])
+    return pairs.stacked(self.splits['train'][:1])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,10 +57,6 @@ class System:
   streams: tuple[str, ...]
   missing: float
   folder: str
-
-
-def stacked(examples: Sequence[Mapping[str, np.ndarray]]) -> Arrays:
-  return {key: np.stack([example[key] for example in examples]) for key in examples[0]}
 
 
 def example(streams: Mapping[str, np.ndarray], masks: Mapping[str, np.ndarray], answer: int) -> Arrays:
@@ -109,8 +104,7 @@ def given(task: Task, batch: Mapping, hidden: str = '') -> tuple[dict, dict]:
 
 def first_variables(system: System, task: Task, seed: int) -> Mapping:
   """Raises UserError for a model that cannot be."""
-  init = functools.partial(system.model.init, train=False)
-  return jax.jit(init)(jax.random.key(seed), *given(task, task.first))
+  return training.first_variables(system.model, seed, *given(task, task.first))
 
 
 def fit(
@@ -121,40 +115,17 @@ def fit(
   return training.Fit(
     c,
     variables,
-    forward=forward(system.model, task),
+    forward=train.forward_of(system.model, functools.partial(given, task)),
     objective=objective,
     drawn=(lambda batch, key: augment.missing(key, batch, system.streams, rate)) if rate else None,
     source=task.splits['train'],
     encode=dict,
-    named=named,
   )
-
-
-def forward(model: nn.Module, task: Task):
-  """What `train.train_step` runs."""
-
-  def run(variables, batch, *, train, key):
-    changes = [name for name in variables if name != 'params']
-    if not train:
-      return model.apply(variables, *given(task, batch), train=False), {}
-    return model.apply(variables, *given(task, batch), train=True, rngs={'dropout': key}, mutable=changes)
-
-  return run
-
-
-def named(mean: Mapping[str, Any]) -> dict[str, float]:
-  """Divided metric sums as numbers."""
-  return {name: float(np.ma.mean(value)) for name, value in mean.items()}
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _likely(model: Any, variables: Mapping, inputs: Mapping, masks: Mapping) -> jax.Array:
-  return jax.nn.softmax(model.apply(variables, inputs, masks, train=False)['answers'])
 
 
 def likely(system: System, variables: Mapping, task: Task, hidden: str = '') -> np.ndarray:
   """How likely each answer is to a trained system, of the whole test: [M,A]."""
-  call = lambda part: _likely(system.model, variables, *given(task, part, hidden))
+  call = lambda part: training.likely(system.model, variables, *given(task, part, hidden))
   return pairs.in_parts(call, task.test, min(TESTED, len(task.test['answer'])))
 
 
@@ -201,14 +172,6 @@ def gallery(task: Task, likely: np.ndarray, show: Callable[[int], Sequence[Mappi
     first, *rest = show(int(n))
     rows.append({'query': first, 'found': [*rest, answer, *asked]})
   return {'title': 'Examples', 'note': 'What was answered, and how sure the system was.', 'rows': rows}
-
-
-def folder_of(workdir: Path, system: System) -> Path:
-  """Where a system is trained, which is said."""
-  folder = workdir / system.folder
-  folder.mkdir(exist_ok=True)
-  print(f'{system.name}: {folder}')
-  return folder
 
 
 def end(course: training.Course, system: System, task: Task) -> dict[str, Any]:

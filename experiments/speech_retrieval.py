@@ -32,7 +32,7 @@ from tokenizers import Tokenizer
 
 from configs import speech_retrieval as complete
 from experiments import pairs, telling, training
-from mmjax import augment, objectives
+from mmjax import augment, objectives, train
 from mmjax.data import files, prompts, sounds, tokens
 from mmjax.encoders import mel
 from mmjax.encoders.audio import SpectrogramConv
@@ -205,16 +205,6 @@ def drawn(how: Mapping, between: int) -> Callable:
   return augmented
 
 
-def forward(model: Speech):
-  """What `train.train_step` runs."""
-
-  def run(variables, batch, *, train, key):
-    rngs = {'dropout': key} if train else {}
-    return model.apply(variables, batch['text'], batch['sound'], batch['frames'], train=train, rngs=rngs), {}
-
-  return run
-
-
 def unlikely(out: Mapping, text: jax.Array) -> jax.Array:
   """-log p(letters of text [B,L] | sound) by CTC, over all ways to lie along the tokens: [B]."""
   label = text[:, 1:]
@@ -295,8 +285,8 @@ def run(c, args) -> None:
   first = [task.splits['train'][key][:1] for key in ('text', 'sound', 'frames')]
   fit = training.Fit(
     c,
-    jax.jit(functools.partial(model.init, train=False))(jax.random.key(c.seed), *first),
-    forward=forward(model),
+    training.first_variables(model, c.seed, *first),
+    forward=train.forward_of(model, lambda batch: (batch['text'], batch['sound'], batch['frames'])),
     objective=objective(c.letters),
     augment=drawn(c.augment.to_dict(), len(tokens.SPECIAL) + sorted(ALPHABET).index('_')),
     source=examples(task.splits['train']),

@@ -18,17 +18,9 @@ from mmjax.logging import device_line
 from mmjax.workdir import write_atomic
 
 TABLES = 'tables.json'  # in a run's folder: its tables with their numbers, which `experiments.keep` reads
-TEXT = (
-  'system',
-  'fusion',
-  'line',
-  'verdict',
-  'test',
-  'what finds what',
-  'among',
-  'wishes',
-  'source',
-)  # columns that stand to the left
+TEXT = (  # columns that stand to the left
+  'system', 'fusion', 'line', 'verdict', 'test', 'what finds what', 'among', 'wishes', 'source',
+)  # fmt: skip
 
 
 class Cell(str):

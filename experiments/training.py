@@ -14,6 +14,7 @@ import jax
 import ml_collections
 import numpy as np
 import optax
+from flax import linen as nn
 
 from mmjax import cli, optim, train
 from mmjax import run as runs
@@ -119,8 +120,28 @@ def stage(c: Any, group: Mapping) -> ml_collections.ConfigDict:
 
 
 def scalars(mean: Mapping[str, Any]) -> dict[str, float]:
-  """Divided metric sums as numbers; those that nothing counted for are left out."""
-  return {name: float(value) for name, value in mean.items() if not np.ma.is_masked(value)}
+  """Divided metric sums as numbers, the mean of those that are several; those that nothing counted for are left out."""
+  counted = {name: np.ma.compressed(value) for name, value in mean.items()}
+  return {name: float(value.mean()) for name, value in counted.items() if value.size}
+
+
+def first_variables(model: nn.Module, seed: int, *given: Any) -> dict[str, Any]:
+  """What a model begins with, that is called as model(*given, train=). Raises UserError for one that cannot be."""
+  return jax.jit(functools.partial(model.init, train=False))(jax.random.key(seed), *given)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def likely(model: Any, variables: Mapping, *given: Any) -> jax.Array:
+  """How likely each answer is to a model that is called as model(*given, train=): [B,A]."""
+  return jax.nn.softmax(model.apply(variables, *given, train=False)['answers'])
+
+
+def part(workdir: Path, folder: str, name: str) -> Path:
+  """The folder below the workdir in which a system of that name is trained, which is said."""
+  below = workdir / folder
+  below.mkdir(exist_ok=True)
+  print(f'{name}: {below}')
+  return below
 
 
 def optimiser(numbers: Any) -> tuple[optax.Schedule, optax.GradientTransformation]:

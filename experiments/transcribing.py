@@ -117,16 +117,9 @@ class Speech:
     self.prompt, self.end = [self.id(token) for token in (START, *several, NO_TIMES)], self.id(END)
     self.samples = found.sound.frames * mel.HOP
     self.rows = len(self.prompt) + found.text.positions // 2  # the most that is written of a window, as released
-    self.heads = (
-      said.heads
-      or tuple(  # as released where none are known: the upper half of the layers
-        (n, h)
-        for n in range(parse(found.text.schedule).groups[0].repeats)[
-          parse(found.text.schedule).groups[0].repeats // 2 :
-        ]
-        for h in range(found.text.heads)
-      )
-    )
+    layers = parse(found.text.schedule).groups[0].repeats
+    upper = [(n, h) for n in range(layers // 2, layers) for h in range(found.text.heads)]
+    self.heads = said.heads or tuple(upper)  # as released where none are known: the upper half of the layers
 
     @jax.jit
     def listen(variables, wave):

@@ -46,14 +46,14 @@ class Forward(Protocol):
   ) -> tuple[Batch, Mapping]: ...
 
 
-def forward_of(model: nn.Module) -> Forward:
-  """The Forward of a model that is called as model(batch, train=) and draws from the stream 'dropout'."""
+def forward_of(model: nn.Module, given: Callable[[Batch], tuple] = lambda batch: (batch,)) -> Forward:
+  """The Forward of a model that is called as model(*given(batch), train=) and draws from the stream 'dropout'."""
 
   def forward(variables, batch, *, train, key):
     collections = [name for name in variables if name != 'params']
     if not train:
-      return model.apply(variables, batch, train=False), {}
-    return model.apply(variables, batch, train=True, rngs={'dropout': key}, mutable=collections)
+      return model.apply(variables, *given(batch), train=False), {}
+    return model.apply(variables, *given(batch), train=True, rngs={'dropout': key}, mutable=collections)
 
   return forward
 

@@ -131,3 +131,8 @@ def known(tokenizer: Tokenizer, ids: Iterable[int]) -> list[int]:
 def words(tokenizer: Tokenizer, ids: Iterable[int]) -> list[str]:
   """The token behind each id, special tokens too: int [L] -> L str, to label attention maps with."""
   return [tokenizer.id_to_token(int(i)) or '[UNK]' for i in ids]
+
+
+def sentence(tokenizer: Tokenizer, ids: np.ndarray) -> str:
+  """What ids [L] say, without the special ones of `build`."""
+  return ' '.join(words(tokenizer, ids[ids >= len(SPECIAL)]))

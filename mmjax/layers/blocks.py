@@ -47,6 +47,12 @@ def made_of(kind: type[Kind], model: nn.Module, name: str, /, **others: Any) -> 
   return kind(**own | others, name=name)
 
 
+def mean_there(x: jax.Array, mask: jax.Array) -> jax.Array:
+  """The mean of x [B,N,D] over what is there, mask bool [B,N]: [B,D], 0 where nothing is."""
+  there = mask[..., None]
+  return (x * there).sum(1) / jnp.maximum(there.sum(1), 1)
+
+
 def unit(x: jax.Array) -> jax.Array:
   """x [..., D] with length 1."""
   return x / jnp.linalg.norm(x, axis=-1, keepdims=True)

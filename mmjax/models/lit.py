@@ -16,7 +16,7 @@ from flax import linen as nn
 from mmjax.encoders import efficientnet
 from mmjax.encoders.efficientnet import EfficientNetLite
 from mmjax.fusion.layers import watched
-from mmjax.layers.blocks import unit
+from mmjax.layers.blocks import mean_there, unit
 from mmjax.models.bert import BERT
 
 
@@ -76,5 +76,4 @@ class PictureTower(nn.Module):
 
 def sentence(words: jax.Array, mask: jax.Array | None = None) -> jax.Array:
   """The mean of words [B,L,D] where mask [B,L], of unit length: [B,D]."""
-  shown = jnp.ones((*words.shape[:2], 1)) if mask is None else mask[..., None]
-  return unit((words * shown).sum(1) / jnp.maximum(shown.sum(1), 1))
+  return unit(mean_there(words, jnp.ones(words.shape[:2]) if mask is None else mask))

