@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mmjax.report.pictures import CRISP, data_uri
+from mmjax.report.pictures import shown
 
 DIRECTIONS = ('word_to_region', 'region_to_word')
 FEW = 12  # regions: up to here each one's weight is always written beside it
@@ -30,9 +30,7 @@ def view(example: Mapping) -> dict:
   answer, prediction = example['answer'], example['prediction']
   attention = {name: _direction(example, name, len(words), len(boxes)) for name in DIRECTIONS}
   return {
-    'source': data_uri(image),
-    'size': image.shape[1::-1],
-    'crisp': max(image.shape[:2]) <= CRISP,
+    **shown(image),
     'layout': 'cells' if is_grid(boxes) else 'few' if len(boxes) <= FEW else 'many',
     'boxes': _places(boxes),
     'words': words,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mmjax.report.pictures import data_uri
+from mmjax.report.pictures import shown
 
 
 def view(gallery: Mapping) -> dict[str, Any]:
@@ -24,9 +24,6 @@ def view(gallery: Mapping) -> dict[str, Any]:
 def tile(given: Mapping) -> dict[str, Any]:
   """One picture, one text, or both."""
   text = given.get('text', '')
-  shown: dict[str, Any] = {'source': '', 'text': text, 'alt': '' if text else 'a picture'}
-  shown |= {'right': given.get('right', False), 'score': given.get('score')}
-  if given.get('image') is not None:
-    image = np.asarray(given['image'])
-    shown |= {'source': data_uri(image), 'size': image.shape[1::-1]}
-  return shown
+  found: dict[str, Any] = {'source': '', 'text': text, 'alt': '' if text else 'a picture'}
+  found |= {'right': given.get('right', False), 'score': given.get('score')}
+  return found | (shown(np.asarray(given['image'])) if given.get('image') is not None else {})

@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -13,6 +14,11 @@ from PIL import Image
 CRISP = 256  # pixels: up to this size an image is kept as it is and scaled up with sharp pixels
 LINES = ('#1f6fb2', '#c9711f', '#2f8f57', '#8a5bb0')  # colours of lines, on white
 LARGEST = 720  # pixels: a larger image is scaled down
+
+
+def shown(image: np.ndarray) -> dict[str, Any]:
+  """image uint8 [h,w,3] as the template has it: 'source', 'size' (w, h), 'crisp': whether its pixels stay sharp."""
+  return {'source': data_uri(image), 'size': image.shape[1::-1], 'crisp': max(image.shape[:2]) <= CRISP}
 
 
 def data_uri(image: np.ndarray) -> str:
@@ -48,7 +54,7 @@ def plotted(x: np.ndarray, lines: Mapping[str, np.ndarray], along: str) -> np.nd
   axes.tick_params(labelsize=6, length=2, width=0.5)
   axes.spines[['top', 'right']].set_visible(False)
   if len(lines) > 1:
-    figure.legend(loc='outside upper center', ncols=len(lines), fontsize=6, frameon=False, borderpad=0)
+    figure.legend(loc='outside upper center', ncols=len(lines), fontsize=6, frameon=False, borderpad=0.3)
   else:
     axes.set_ylabel(next(iter(lines)), fontsize=6)
   canvas = FigureCanvasAgg(figure)
