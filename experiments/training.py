@@ -47,10 +47,11 @@ AT_MOST = {  # the last seed but one: one more is a seed too
   'seed': 2**32 - 2, 'augment.tint': 1, 'augment.keep': 1, 'augment.shift': 32, 'sample.top_p': 1,
   'augment.pace': 0.9, 'augment.join': 1, 'augment.hide_time': 1,
 }  # fmt: skip
-ABOVE_0 = ('sample.temperature', 'sample.top_p', 'dvae.temperature', 'dvae.lowest', 'data.seconds')
+ABOVE_0 = ('sample.temperature', 'sample.top_p', 'dvae.temperature', 'dvae.lowest', 'data.seconds', 'data.held_out')
 SIZES = re.compile(r'model\.(\w+\.)?(width|heads|mlp|patch)')  # at least 1
 SHARES = re.compile(
   r'model\.(\w+\.)?(\w+_)?dropout|optim\.b2|frozen\.dropout|contrast\.(momentum|soft)|augment\.(warp|crop|drop)'
+  r'|data\.held_out'
 )  # from 0 to below 1
 
 

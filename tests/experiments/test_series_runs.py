@@ -70,7 +70,7 @@ def test_a_finished_run_is_tested_again(finished):
   ("systems=('gru','gru')", 'expected one or more, each once'),
   ("data.sets=('GunPont',)", "found 'GunPont', expected one of"),
   ("data.sets=('GunPoint','GunPoint')", 'expected one or more, each once'),
-  ('data.held_out=1.0', 'share held out: found 1.0'),
+  ('data.held_out=1.0', '--config.data.held_out: found 1.0, expected 0 to below 1'),
   ('model.width=7', '--config.model.width: found 7, expected an even number'),
   ('augment.warp=1.0', '--config.augment.warp: found 1.0, expected 0 to below 1'),
   ('model.schedule=1*[s<t]', "found ['s', 't'], expected s alone"),
