@@ -76,7 +76,7 @@ def fit_of(c, model: nn.Module, forward: Callable, objective: Callable, task: pa
     training.first_variables(model, c.seed, *given),
     forward=forward,
     objective=objective,
-    augment=functools.partial(task.drawn, **c.augment),
+    drawn=functools.partial(task.drawn, **c.augment),
     source=task.splits['train'],
     encode=task.encode,
   )

@@ -29,17 +29,15 @@ import numpy as np
 from flax import linen as nn
 
 from configs import mult as complete
-from experiments import pairs, telling, training
+from experiments import pairs, telling, training, witnessing
+from experiments.witnessing import KEYS, given
 from mmjax import objectives, train
 from mmjax.data import mosi, witnesses
 from mmjax.data.pipeline import load
 from mmjax.errors import UserError, nearest
-from mmjax.fusion import maps
-from mmjax.fusion.layers import MAPS
 from mmjax.layers.blocks import made_of, mean_there
 from mmjax.metrics import sentiment
 from mmjax.models.mult import STREAMS, MulT, Net, answered
-from mmjax.report.sequences import Span, reading, series
 from mmjax.workdir import open_workdir
 
 SETS = ('witnesses', 'mosi')
@@ -48,7 +46,6 @@ NAMES = {'t': 'text', 'a': 'audio', 'f': 'vision'}
 APART = {name: s for s, name in NAMES.items()} | {
   'late': STREAMS
 }  # systems that fuse late, or nothing -> what they read
-SHOWN = 4
 PUBLISHED = (  # of CMU-MOSEI and MOSI, unaligned; the measures as mmjax/metrics/sentiment.py names them
   ('MulT, its paper, MOSEI; second-hand: quoted in https://github.com/yaohungt/Multimodal-Transformer/issues/8',
    {'Acc-7': 50.7, 'Acc-2, without zeros': 81.6, 'F1, without zeros': 81.6, 'MAE': 0.591, 'correlation': 0.694}),
@@ -156,7 +153,6 @@ def inputs(c: Any, sequences: Mapping, masks: Mapping) -> dict[str, np.ndarray]:
   return {**sequences, **{f'{s}_mask': mask for s, mask in seen.items()}, 'weight': weight}
 
 
-KEYS = (*STREAMS, *(f'{s}_mask' for s in STREAMS))
 LEARNT = (*KEYS, 'weight', 'answer', 'question_type', 'target')  # of a split, what is batched
 
 
@@ -164,11 +160,6 @@ def examples(arrays: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
   """A split, one by one."""
   kept = [key for key in LEARNT if key in arrays]
   return [{key: arrays[key][n] for key in kept} for n in range(len(arrays['weight']))]
-
-
-def given(batch: Mapping) -> tuple[dict, dict]:
-  """What the models are called with: (sequences, masks)."""
-  return {s: batch[s] for s in STREAMS}, {s: batch[f'{s}_mask'] for s in STREAMS}
 
 
 def without(batch: Mapping, stream: str, rows: Any = True) -> dict:
@@ -269,9 +260,10 @@ def finish(c, found: Mapping, task: Task, model: nn.Module, variables: Mapping, 
     summary: list[tuple[str, object]] = [('accuracy', f'{100 * found[last][""]["all"][0]:.1f} %')]
     summary += [('data', 'scenes are made up by a program, see mmjax/data/witnesses.py')]
     if isinstance(model, MulT):
-      read = attention(c, model, variables, {key: held[key][: len(held['at'])] for key in KEYS})
-      tables.append(words_table(c, read, held))
-      drawings = [drawing(n, task, model, variables, read) for n in chosen(held)]
+      read = witnessing.attention(model, variables, {key: held[key] for key in KEYS}, c.eval.images)
+      tables.append(witnessing.table(read, held))
+      likely = np.asarray(jax.nn.softmax(outputs(c, model, variables, held)))
+      drawings = [witnessing.drawing(n, held, likely[n], read) for n in witnessing.chosen(held)]
   else:
     summary = [(name, f'{found[last][""][name]:.3f}') for name in ('MAE', 'correlation')]
     summary += [('data', f'{c.data.file}; padding is {c.data.padding}')]
@@ -341,96 +333,6 @@ def table_of(c, found: Mapping, held: Mapping) -> dict:
       'Without a modality: none of its steps may be read, and its features are 0. Trained with one missing in '
       f'{100 * c.augment.drop:.0f} % of samples (augment.drop).',
     ],
-  }
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _captured(model: Any, variables: Mapping, batch: Mapping) -> Mapping:
-  _, captured = model.apply(variables, *given(batch), train=False, mutable=[MAPS])
-  return captured[MAPS]
-
-
-def attention(c, model: MulT, variables: Mapping, batch: Mapping) -> dict[str, np.ndarray]:
-  """'t<a' ... -> weights [M,layers,Q,K] of the stacks in which one modality reads another, a mean over heads."""
-  steps = {s: batch[s].shape[1] for s in STREAMS}
-
-  def call(part):
-    captured = jax.device_get(_captured(model, variables, part))
-    found = {}
-    for s in (s for s in STREAMS if s in model.targets):
-      for other in (o for o in STREAMS if o != s):
-        schedule, lengths = f'{model.layers}*[x<y tied]', {'x': steps[s], 'y': steps[other]}
-        layers = maps.read(captured[f'{s}_reads_{other}']['encoder'], schedule, lengths, 'x', 'y')
-        found[f'{s}<{other}'] = np.stack([weights.mean(1) for weights in layers.values()], 1)
-    return found
-
-  count = len(batch['t'])
-  parts = [{key: array[n : n + c.eval.images] for key, array in batch.items()} for n in range(0, count, c.eval.images)]
-  done = [call(part) for part in parts]
-  return {name: np.concatenate([part[name] for part in done]) for name in done[0]}
-
-
-def words_table(c, read: Mapping[str, np.ndarray], held: Mapping) -> dict:
-  """What the word that names the event reads of sound and video."""
-  each, case, rows = np.arange(len(held['at'])), held['case'], []
-  named, word = case[:, 0], held['at'][np.arange(len(case)), case[:, 0], 0]
-  for m, (other, what) in enumerate((('a', 'sound'), ('f', 'video')), 1):
-    lasts, steps = witnesses.LASTS[what], held['steps'][:, m]
-    weights = read[f't<{other}'][each, :, word]  # [M,layers,K]
-    span = lambda event, m=m, lasts=lasts: held['at'][each, event, m][:, None] + np.arange(lasts)
-    share = lambda at, weights=weights: np.take_along_axis(weights, at[:, None], 2).sum(2).mean(0)
-    at, beside = share(span(named)), share(span(1 - named))
-    for layer in range(weights.shape[1]):
-      rows.append({
-        'system': f'the word reads the {what}, layer {layer + 1}',
-        'the event it names': telling.Cell(100 * float(at[layer])),
-        'the other event': telling.Cell(100 * float(beside[layer])),
-        'read evenly, each': telling.Cell(100 * float((lasts / steps).mean())),
-      })  # fmt: skip
-  return {
-    'title': 'What the word that names the event reads, in percent of its attention',
-    'columns': ['system', 'the event it names', 'the other event', 'read evenly, each'],
-    'rows': rows,
-    'notes': ['Means over heads and the scenes of the test, of the step of the report at which the word stands.'],
-  }
-
-
-def chosen(held: Mapping) -> list[int]:
-  """Scenes that are shown: the first of each answer."""
-  return [int(np.argmax(held['answer'] == n)) for n in range(len(witnesses.ANSWERS))][:SHOWN]
-
-
-def drawing(n: int, task: Task, model: nn.Module, variables: Mapping, read: Mapping[str, np.ndarray]) -> dict:
-  """A scene: its sound and video over time, and what reads what in the last layer of MulT."""
-  held = task.splits['test']
-  scene = {key: held[key][n] for key in ('words', 'steps', 'case', 'at', 'answer')}
-  named, ways = scene['case'][0], {'a': scene['case'][[2, 4]], 'f': scene['case'][[3, 5]]}
-  words = [witnesses.WORDS[word] for word in scene['words'][: scene['steps'][0]]]
-  item, spans = [], {'t': [Span(scene['at'][named, 0], scene['at'][named, 0] + 1, '')]}
-  for m, (s, what) in enumerate((('a', 'sound'), ('f', 'video')), 1):
-    said = lambda event, s=s: witnesses.WAYS[2 * event + ways[s][int(event != named)]]
-    begins = [int(at) for at in scene['at'][:, m]]
-    spans[s] = [
-      Span(at, at + witnesses.LASTS[what], f'{witnesses.EVENTS[event]} {said(event)}')
-      for event, at in enumerate(begins)
-    ]
-    item.append(series(f'The {what}', held[s][n, : scene['steps'][m]], spans[s]))
-  length = dict(zip(STREAMS, scene['steps'].tolist()))
-  title = {'t': 'report', 'a': 'sound', 'f': 'video'}
-  for s, other in (('t', 'a'), ('t', 'f'), ('a', 'f'), ('f', 'a')):
-    if s in getattr(model, 'targets', ''):
-      weights = read[f'{s}<{other}'][n, -1, : length[s], : length[other]]
-      given_words = words if s == 't' else ()
-      item.append(reading(f'The {title[s]} reads the {title[other]}', weights, given_words, spans[s], spans[other]))
-  out = np.asarray(jax.nn.softmax(_answers(model, variables, {key: held[key][[n]] for key in KEYS})))[0]
-  told, right = int(out.argmax()), witnesses.ANSWERS[scene['answer']]
-  event, way = witnesses.EVENTS[named], witnesses.WAYS[2 * named + scene['case'][1]]
-  return {
-    'title': f'Scene {n + 1}: who contradicts the other two? {right.capitalize()}',
-    'note': f'The report, “{" ".join(words)}”, says that the {event} {way}. MulT answers: {witnesses.ANSWERS[told]} '
-    f'({100 * out[told]:.0f} %). Framed is where the events are. What reads what: the last layer, '
-    'a mean over heads.',
-    'items': item,
   }
 
 

@@ -145,7 +145,7 @@ def run(c, args) -> None:
       variables[system],
       forward=train.forward_of(model, lambda batch: (batch['text'], batch['image'])),
       objective=objectives.answers,
-      augment=drawn(**c.augment),
+      drawn=drawn(**c.augment),
       source=split['train'],
       encode=dict,
       named=named,

@@ -24,14 +24,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import matplotlib
 import numpy as np
 import optax
 from flax import linen as nn
 from tokenizers import Tokenizer
 
 from configs import speech_retrieval as complete
-from experiments import pairs, telling, training
+from experiments import pairs, spoken, telling, training
+from experiments.spoken import CONTRAST, LENGTH, LETTERS, WAYS, measure, texts
 from mmjax import augment, objectives, train
 from mmjax.data import files, prompts, sounds, tokens
 from mmjax.encoders import mel
@@ -39,22 +39,15 @@ from mmjax.encoders.audio import SpectrogramConv
 from mmjax.errors import UserError
 from mmjax.fusion.layers import FusionStack
 from mmjax.layers.embed import Embed
-from mmjax.metrics import retrieval
 from mmjax.models.clip import CLIP
 from mmjax.workdir import open_workdir
 
 SETS = ('prompts',)
-WAYS = ('text to speech', 'speech to text')
-COLUMNS = ('system', 'what finds what', 'among', 'R@1', 'R@5', 'R@10', 'median rank', 'source')
-CONTRAST, LETTERS, LENGTH = 'contrast', 'letters heard', 'length alone'
-SOURCES = {CONTRAST: 'this run', LETTERS: 'this run', LENGTH: 'a line through the training clips'}
 ALPHABET = string.ascii_lowercase + string.digits + "'_"  # _ stands between words
 BLANK = tokens.SPECIAL.index('[PAD]')  # of CTC
 IMPOSSIBLE = 1e4  # the loss of more letters than there are tokens to hear them in, of which nothing is learnt
 WINDOW, HOP = 200, 80  # samples of a frame, and between two
 ROWS = 32  # clips at a time, where nothing is learnt
-SHOWN, NEAREST = 8, 4  # queries of a gallery, and what is shown for each
-WIDE, TALL, NOTHING = 240, 2, 0.9  # pixels of a picture's width and of a bin, and how light it is behind a clip's end
 
 
 class Reader(nn.Module):
@@ -232,11 +225,6 @@ def _apply(model, variables, text, sound, frames):
   return model.apply(variables, text, sound, frames, train=False)
 
 
-def texts(held: pairs.Arrays) -> np.ndarray:
-  """Of each text the first clip that says it: int [Q]."""
-  return np.unique(held['concept'], return_index=True)[1]
-
-
 def scores(model: Speech, variables: Mapping, held: pairs.Arrays, letters: bool) -> dict[str, np.ndarray]:
   """How well each of Q `texts` goes with each of M clips, [Q,M]: by the cosine, and by the letters that are heard."""
   given, said = tuple(held[key] for key in ('text', 'sound', 'frames')), texts(held)
@@ -258,18 +246,6 @@ def by_length(task: Task, held: pairs.Arrays) -> np.ndarray:
   return -np.abs(np.polyval(line, letters(held['text'][texts(held)]))[:, None] - held['frames'])
 
 
-def rights(held: pairs.Arrays) -> np.ndarray:
-  """Which clip says which text: bool [Q,M]."""
-  return np.arange(len(texts(held)))[:, None] == held['concept']
-
-
-def measure(table: np.ndarray, held: pairs.Arrays) -> dict[str, dict[str, pairs.Score]]:
-  """The search both ways; a clip is right where it says the text. Intervals draw whole texts."""
-  right, concept = rights(held), held['concept']
-  first = pairs.search(table, right, np.arange(len(table)))
-  return dict(zip(WAYS, (first, pairs.search(table.T, right.T, concept)), strict=True))
-
-
 def validate(model: Speech, variables: Mapping, held: pairs.Arrays) -> dict[str, float]:
   """The search in the validation split: the mean R@5 of both ways as 'accuracy', and the scores of text to speech."""
   found = measure(scores(model, variables, held, False)[CONTRAST], held)
@@ -288,7 +264,7 @@ def run(c, args) -> None:
     training.first_variables(model, c.seed, *first),
     forward=train.forward_of(model, lambda batch: (batch['text'], batch['sound'], batch['frames'])),
     objective=objective(c.letters),
-    augment=drawn(c.augment.to_dict(), len(tokens.SPECIAL) + sorted(ALPHABET).index('_')),
+    drawn=drawn(c.augment.to_dict(), len(tokens.SPECIAL) + sorted(ALPHABET).index('_')),
     source=examples(task.splits['train']),
     encode=dict,
   )
@@ -328,75 +304,11 @@ def finish(c, task: Task, tables: Mapping[str, np.ndarray], params: Any, workdir
     workdir,
     title='Speech and text: search both ways',
     summary=summary,
-    tables=[table(found, held, {name: len(part['said']) for name, part in task.splits.items()})],
-    galleries=galleries(held, tables[CONTRAST]),
+    tables=[spoken.table(found, held, {name: len(part['said']) for name, part in task.splits.items()})],
+    galleries=spoken.galleries(held, tables[CONTRAST]),
     params=params,
     began=began,
   )
-
-
-def table(found: Mapping, held: pairs.Arrays, sizes: Mapping[str, int]) -> dict:
-  rows: list[dict] = []
-  right = rights(held)
-  among = dict(zip(WAYS, (f'{right.shape[1]} clips', f'{right.shape[0]} texts'), strict=True))
-  for way, which in zip(WAYS, (right, right.T), strict=True):
-    for system, both in found.items():
-      cells = {key: pairs.shown(key, *value) for key, value in both[way].items()}
-      own = {'ours': True} if system == CONTRAST else {}
-      row = {'system': system, 'what finds what': way, 'among': among[way], 'source': SOURCES[system]}
-      rows.append(row | cells | own)
-    chance = {f'R@{k}': retrieval.chance(which, k) for k in pairs.KS} | {'median rank': (which.shape[1] + 1) / 2}
-    cells = {key: pairs.shown(key, value) for key, value in chance.items()}
-    row = {'system': 'chance', 'what finds what': way, 'among': among[way], 'source': 'computed here'}
-    rows.append(row | cells)
-  return {
-    'title': 'Search among clips of which no text was learnt from',
-    'columns': list(COLUMNS),
-    'rows': rows,
-    'notes': [
-      'R@k: in how many percent of all searches a right answer is among the first k. In brackets: 95 % intervals of '
-      'this one run, by drawing whole texts; some texts were recorded twice.',
-      f'Learnt from {sizes["train"]} clips; {sizes["validation"]} in validation. Single letters and numbers are among '
-      'those held out.',
-      'Letters heard: the likelihood of a text by CTC, for a letter, of the same sound tower.',
-    ],
-  }
-
-
-def galleries(held: pairs.Arrays, scored: np.ndarray) -> list[dict]:
-  """Both ways, for queries spread over what is held out, from the shortest to the longest."""
-  said, right = texts(held), rights(held)
-  spread = lambda size: np.argsort(size, kind='stable')[np.linspace(0, len(size) - 1, SHOWN).astype(int)]
-  clip = lambda n: {'image': picture(held['sound'][n], int(held['frames'][n])), 'text': f'“{held["said"][n]}”'}
-  text = lambda q: {'text': str(held['said'][said[q]])}
-
-  def rows(scored: np.ndarray, right: np.ndarray, size: np.ndarray, query: Callable, item: Callable) -> list[dict]:
-    order = np.argsort(-scored, 1, kind='stable')[:, :NEAREST]
-    return [
-      {
-        'query': query(n),
-        'found': [item(m) | {'right': bool(right[n, m]), 'score': f'{scored[n, m]:.2f}'} for m in order[n]],
-      }
-      for n in spread(size)
-    ]
-
-  note = (
-    f'The nearest {NEAREST} of all {{}} that were held out; the number is the cosine, ✓ a right one. Spectrograms have '
-    'time from left to right, all as fast, and low frequencies at the bottom; below is what is said.'
-  )
-  ways = (
-    ('Speech to text', f'{len(said)} texts', rows(scored.T, right.T, held['frames'], clip, text)),
-    ('Text to speech', f'{len(scored.T)} clips', rows(scored, right, held['frames'][said], text, clip)),
-  )
-  return [{'title': title, 'note': note.format(among), 'rows': shown} for title, among, shown in ways]
-
-
-def picture(sound: np.ndarray, frames: int) -> np.ndarray:
-  """A spectrogram [T,M] as uint8 [h,WIDE,3], low frequencies at the bottom, grey behind its last frame."""
-  at = np.arange(WIDE) * len(sound) // WIDE
-  level = np.clip((sound[at].T[::-1] + 2) / 4, 0, 1)  # two deviations either way
-  colours = matplotlib.colormaps['magma'](np.repeat(level, TALL, 0))[..., :3]
-  return np.rint(255 * np.where((at < frames)[:, None], colours, NOTHING)).astype(np.uint8)
 
 
 if __name__ == '__main__':

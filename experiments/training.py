@@ -157,7 +157,8 @@ class Fit:
 
   c: a config with seed, data.images (N), optim, eval, log and parallel. source: what is learnt from, encode: one of its
   examples -> arrays; rows: how many questions (or pairs) an example stands for, in the speed that is shown; named:
-  divided metric sums -> {name: number}. Raises UserError for a number of the config that does not fit.
+  divided metric sums -> {name: number}. augment draws of every batch, with one key at evaluation, as masks ask for;
+  drawn of those that are learnt from alone. Raises UserError for a number of the config that does not fit.
   """
 
   def __init__(

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from configs import speech_retrieval as configs
-from experiments import speech_retrieval, telling
+from experiments import speech_retrieval, spoken, telling
 from mmjax import cli
 from mmjax.data import prompts
 from mmjax.errors import UserError
@@ -77,7 +77,7 @@ def test_what_is_prepared(folder):
 def test_a_clip_is_right_where_it_says_the_text():
   held = {'concept': np.array([0, 0, 1])}  # two clips say the first text
   table = np.array([[0.1, 0.9, 0.5], [0.0, 0.2, 0.1]])
-  first, second = (speech_retrieval.measure(table, held)[way] for way in speech_retrieval.WAYS)
+  first, second = (spoken.measure(table, held)[way] for way in spoken.WAYS)
   assert (first['R@1'][0], first['median rank'][0]) == (0.5, 1.5)
   assert second['R@1'][0] == pytest.approx(2 / 3) and second['R@5'][0] == 1
 
@@ -86,7 +86,7 @@ def test_what_the_length_tells(folder):
   task = speech_retrieval.prepare(config(folder))
   found = speech_retrieval.by_length(task, task.splits['test'])
   held = task.splits['test']
-  right = speech_retrieval.rights(held)
+  right = spoken.rights(held)
   assert found.shape == right.shape == (len({*held['said']}), len(held['said']))
   assert (found[right] > -4).all() and (found < -8).any()  # frames: tones are as long as their letters say
 
@@ -132,10 +132,10 @@ def test_impossible_letters_teach_nothing():
 def test_a_picture_has_low_frequencies_at_the_bottom():
   sound = np.zeros((6, 4), np.float32)
   sound[:, 0] = 2
-  found = speech_retrieval.picture(sound, 5)
-  assert found.shape == (4 * speech_retrieval.TALL, speech_retrieval.WIDE, 3) and found.dtype == np.uint8
+  found = spoken.picture(sound, 5)
+  assert found.shape == (4 * spoken.TALL, spoken.WIDE, 3) and found.dtype == np.uint8
   assert found[-1, 0].mean() > found[0, 0].mean() and (found[0] == found[1]).all()
-  assert (found[:, 200:] == round(255 * speech_retrieval.NOTHING)).all() and (found[:, 199] != found[:, 200]).any()
+  assert (found[:, 200:] == round(255 * spoken.NOTHING)).all() and (found[:, 199] != found[:, 200]).any()
 
 
 @pytest.mark.parametrize('key, words', [
