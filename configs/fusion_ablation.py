@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 VARIANTS = {
   'sort_of_clevr': 'nineteen ways of fusing words and regions, or neither, ten seeds, equal parameters (default)',
   'quick': 'four of them, three seeds and fewer steps: a look, which can show no difference',
-  'full': 'six of them until they have learnt what they can, three seeds',
+  'full': 'three of them until they have learnt what they can, and the question alone; three seeds',
   'pixels': 'six of them from bare pixels, on regions of a detector learnt beside',
   'easy_vqa': 'six of them on easy-VQA, published split',
   'volta': "VOLTA's five models (arXiv:2011.15124) under one recipe",
@@ -119,8 +119,8 @@ def get_config(variant: str = 'sort_of_clevr') -> ConfigDict:
     c.fusions, c.seeds = (EARLY_MERGED, LXMERT, LATE.format('concat'), QUESTION_ONLY), (0, 1, 2)
     c.optim.steps = 600
   elif variant == 'full':
-    c.fusions, c.seeds = (EARLY_MERGED, HYBRID.format(2, 1, 3), LXMERT, METER, READ, QUESTION_ONLY), (0, 1, 2)
-    c.optim.steps, c.optim.warmup, c.eval.every = 6000, 500, 1000
+    c.fusions, c.seeds = (EARLY_MERGED, LXMERT, METER, QUESTION_ONLY), (0, 1, 2)
+    c.optim.steps, c.optim.warmup, c.eval.every = 5000, 500, 1000
   elif variant == 'pixels':
     c.fusions, c.seeds = SOME, (0, 1, 2)
     c.data.setting, c.pixels.kind = 'pixels', 'detector'
