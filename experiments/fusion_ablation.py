@@ -24,19 +24,16 @@ import json
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import jax
-import numpy as np
 
 from configs import fusion_ablation as complete
 from experiments import telling, training
 from experiments import visual_questions as task_of
 from experiments.lab import cells as cells_of
 from experiments.lab import grid as grid_of
-from experiments.lab import page, result
+from experiments.lab import page, result, timing
 from experiments.lab.board import Board, duration
 from experiments.lab.broken import BROKEN
 from experiments.lab.cells import Cell
@@ -44,11 +41,10 @@ from mmjax import run as runs
 from mmjax import train
 from mmjax.cli import Preempted
 from mmjax.errors import RunError, UserError, nearest
-from mmjax.workdir import NO_ROOM, InUse, check_workdir, write_atomic
+from mmjax.workdir import NO_ROOM, Damaged, InUse, check_workdir, write_atomic
 
 OF_THE_GRID = ('fusions', 'seeds', 'reference')  # keys that may change in a workdir: what is done stays as it is
 WAIT = 2.0  # seconds between two looks at what other processes do
-TIMED = 5  # steps that a dry run measures
 
 
 def run(c: Any, args: Any) -> None:
@@ -62,7 +58,9 @@ def run(c: Any, args: Any) -> None:
         f'--config.test.broken: found {name!r}, expected some of {", ".join(BROKEN)}{nearest(name, BROKEN)}'
       )
   config = {key: value for key, value in c.to_dict().items() if key not in OF_THE_GRID}
-  workdir = check_workdir(args.workdir, config)
+  if args.report_only and (args.only or args.seeds or args.dry_run):
+    raise UserError('--report-only: found beside --only, --seeds or --dry-run; a report is of all cells that are done')
+  workdir = grid_folder(args.workdir, config)
   train.Launch(c.parallel.how, c.data.images, c.optim.micro_batches)  # raises what each cell would
   runs.keep_compiled()
   runs.keep_memory()
@@ -83,15 +81,27 @@ def run(c: Any, args: Any) -> None:
     write_atomic(workdir / 'config.json', json.dumps(config, indent=2, sort_keys=True) + '\n')
     check_done(c, cells)
     errors = work(c, task, mine, workdir / 'failed')
+    if not timing.known(workdir, sized):
+      say('timing a step of each')
+      timing.keep(workdir, sized, timing.measure(c, task, sized))
   else:
     errors = {}
   if not errors or any(cell.done for cell in cells):
-    finish(c, task, cells, workdir, config)
+    finish(c, task, cells, workdir, config, timing.known(workdir, sized))
   if errors:
     first, error = next(iter(errors.items()))
     raise RunError(
-      f'{len(errors)} of {len(mine)} cells failed, all else is done; {first.name}: {error} ({workdir / "failed"})'
+      f'{len(errors)} of {len(mine)} cells failed, {sum(cell.done for cell in mine)} are done; {first.name}: {error} '
+      f'({workdir / "failed"})'
     )
+
+
+def grid_folder(path: str, config: dict) -> Path:
+  """The folder of a grid, its config.json checked. Where that is damaged it may be removed: every cell has its own."""
+  try:
+    return check_workdir(path, config, own='cells')
+  except Damaged as error:
+    raise UserError(f'{error}, or remove that file: each cell is checked by a config of its own') from error
 
 
 def say(text: str) -> None:
@@ -118,16 +128,23 @@ def check_done(c: Any, cells: Sequence[Cell]) -> None:
   for cell in cells:
     if cell.done:
       cells_of.read(c, cell)
-    else:
+      continue
+    try:
       check_workdir(cell.folder, cells_of.config_of(c, cell))
+    except Damaged as error:
+      raise UserError(f'cell {cell.folder} is damaged; remove the folder to have it made again ({error})') from error
+
+
+def failure(folder: Path, cell: Cell) -> Path:
+  """The file for the traceback of a cell."""
+  return folder / f'{cell.sized.fusion.folder}_{cell.seed}.txt'
 
 
 def note_failure(folder: Path, cell: Cell, error: Exception) -> None:
   """Leaves the traceback of a cell that failed below `folder`, where that can be written."""
   with contextlib.suppress(OSError):
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f'{cell.sized.fusion.folder}_{cell.seed}.txt'
-    write_atomic(file, ''.join(traceback.format_exception(error)))
+    write_atomic(failure(folder, cell), ''.join(traceback.format_exception(error)))
 
 
 def work(c: Any, task: task_of.Task, cells: Sequence[Cell], failures: Path) -> dict[Cell, str]:
@@ -149,6 +166,7 @@ def work(c: Any, task: task_of.Task, cells: Sequence[Cell], failures: Path) -> d
           cells_of.run(c, task, cell, functools.partial(board.set, cell, 'runs'), functools.partial(board.step, cell))
           board.set(cell, 'done')
           left.remove(cell)
+          failure(failures, cell).unlink(missing_ok=True)  # of an earlier try
         except InUse:
           board.set(cell, 'elsewhere')
         except Preempted:
@@ -161,67 +179,53 @@ def work(c: Any, task: task_of.Task, cells: Sequence[Cell], failures: Path) -> d
           board.set(cell, 'failed', errors[cell])
           left.remove(cell)
       if len(left) == before:  # all that is left is elsewhere
+        board.waiting(len(left))
         time.sleep(WAIT)
   return errors
 
 
-def finish(c: Any, task: task_of.Task, cells: Sequence[Cell], workdir: Path, config: dict) -> None:
-  """Writes and prints what the done cells say."""
-  found = result.load(c, task, cells)
-  command = telling.command_line()
+def finish(
+  c: Any, task: task_of.Task, cells: Sequence[Cell], workdir: Path, config: dict, times: Mapping[str, float]
+) -> None:
+  """Writes and prints what the done cells say. times: milliseconds of a step, where they were measured."""
+  found = result.load(c, task, cells, times)
+  command = telling.command_line(without=('only', 'seeds', 'report-only'))
   whole = config | {key: c.to_dict()[key] for key in OF_THE_GRID}
   result.write(found, workdir, whole, command)
   file = page.write(found, cells, workdir, whole, command)
   table = result.main_table(found)
   shorter = {column: lambda text: text.partition(' (')[0] for column in task.groups}  # a terminal has no room for all
   rows = [{key: shorter.get(key, str)(value) for key, value in row.items()} for row in table['rows']]
-  columns = [column for column in table['columns'] if column != 'least that shows']
-  telling.print_table(table | {'columns': columns, 'rows': rows})
+  telling.print_table(table | {'rows': rows})
   print(f'also: cells.csv, ablation.json, ablation.md, ablation.tex in {workdir}')
   print(f'ablation: {file}')
 
 
 def dry_run(c: Any, task: task_of.Task, sized: Sequence[grid_of.Sized], cells: Sequence[Cell]) -> None:
-  """Prints the grid, with the time that it will take: by some steps of one fusion, measured here, and FLOPs."""
-  todo = [cell for cell in cells if not cell.done]
-  speed = flops_a_second(c, task, sized[0])
-  seconds = {size.fusion.name: size.flops * c.optim.steps / speed for size in sized}
+  """Prints the grid, with the time that it will take, by some steps of each fusion, measured here."""
+  say('timing a step of each')
+  times = timing.measure(c, task, sized)
+  seconds = {name: ms / 1000 * c.optim.steps for name, ms in times.items()}
   rows = []
   for size in sized:
+    name = size.fusion.name
     mine = [cell for cell in cells if cell.sized is size]
     left = sum(not cell.done for cell in mine)
     rows.append({
-      'fusion': size.fusion.name,
+      'fusion': name,
       'line': size.fusion.line,
       'mlp': str(size.mlp or '–'),
       'parameters': f'{size.parameters:,}',
       'GFLOPs a step': f'{size.flops / 1e9:.3g}',
+      'ms a step': f'{times[name]:.0f}',
       'cells': f'{len(mine)}, {left} left' if mine else 'none',
-      'time a cell': duration(seconds[size.fusion.name]),
+      'time a cell': duration(seconds[name]),
     })  # fmt: skip
   telling.print_table({'title': 'The grid', 'columns': list(rows[0]), 'rows': rows, 'notes': []})
+  todo = [cell for cell in cells if not cell.done]
   total = sum(seconds[cell.sized.fusion.name] for cell in todo)
-  print(f'{len(todo)} of {len(cells)} cells are left: about {duration(total)} of training here, by {TIMED} steps of '
-        f'{sized[0].fusion.name} and the FLOPs of the others; compiling and tests not counted')  # fmt: skip
-
-
-def flops_a_second(c: Any, task: task_of.Task, size: grid_of.Sized) -> float:
-  """FLOPs of a training step over its time, measured here."""
-  model = grid_of.model_of(c, task, size.fusion, size.mlp)
-  batch = {name: np.stack([a] * c.data.images) for name, a in task.encode(task.splits['train'][0]).items()}
-  (_, tx), objective = training.optimiser(c.optim), task_of.objective(c.objective, task)
-  state = train.init(jax.jit(lambda key: model.init({'params': key}, batch, train=False))(jax.random.key(0)), tx)
-  step = jax.jit(
-    lambda state: train.train_step(
-      state, batch, jax.random.key(1), forward=train.forward_of(model), tx=tx, objective=objective
-    )[0]
-  )
-  state = jax.block_until_ready(step(state))
-  began = time.perf_counter()
-  for _ in range(TIMED):
-    state = step(state)
-  jax.block_until_ready(state)
-  return size.flops * TIMED / (time.perf_counter() - began)
+  print(f'{len(todo)} of {len(cells)} cells are left: about {duration(total)} of training here; '
+        'compiling and tests not counted')  # fmt: skip
 
 
 if __name__ == '__main__':

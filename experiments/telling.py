@@ -55,9 +55,15 @@ def print_table(content: Mapping) -> None:
     print(f'  {note}')
 
 
-def command_line() -> str:
-  """What this process was started with, as one would write it."""
-  return shlex.join(['python', '-m', f'experiments.{Path(sys.argv[0]).stem}', *sys.argv[1:]])
+def command_line(without: Sequence[str] = ()) -> str:
+  """What this process was started with, as one would write it, but for some flags."""
+  kept, dropped = [], False
+  for part in sys.argv[1:]:
+    if part.startswith('--'):
+      dropped = part.partition('=')[0].removeprefix('--') in without  # what follows without dashes is its value
+    if not dropped:
+      kept.append(part)
+  return shlex.join(['python', '-m', f'experiments.{Path(sys.argv[0]).stem}', *kept])
 
 
 def finish(

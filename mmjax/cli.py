@@ -135,6 +135,8 @@ def parse(
   if args.mode not in modes:
     raise UserError(f'unknown mode {args.mode!r}{nearest(args.mode, modes)}')
   for name, (default, _) in flags.items():
+    if f'--{name}' in given and not given[f'--{name}'].strip():
+      raise UserError(f'--{name} is empty; give a value, or leave it out')
     value = convert(f'--{name}', given[f'--{name}'], default) if f'--{name}' in given else default
     setattr(args, name.replace('-', '_'), value)
   return ml_collections.FrozenConfigDict(values), args

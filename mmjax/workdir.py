@@ -20,6 +20,10 @@ FREE = ('log.', 'parallel.')  # keys that may change between the parts of one ru
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)  # of an OSError: nothing can be written at all
 
 
+class Damaged(UserError):
+  """The config.json of a workdir cannot be read."""
+
+
 class InUse(UserError):
   """A folder that another process, which lives, works in."""
 
@@ -90,10 +94,13 @@ def making(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     shutil.rmtree(temporary, ignore_errors=True)
 
 
-def check_workdir(path: str | os.PathLike, config: Mapping[str, Any], *, fresh: bool = True) -> pathlib.Path:
+def check_workdir(
+  path: str | os.PathLike, config: Mapping[str, Any], *, fresh: bool = True, own: str = ''
+) -> pathlib.Path:
   """Raises, as `open_workdir` would, what is to be said of a folder before slow work begins. Makes and locks nothing.
 
-  Same arguments. Returns the absolute pathlib.Path.
+  Same arguments; own: what in it shows that it is of this kind, though its config.json be gone. Returns the absolute
+  pathlib.Path.
   """
   if not str(path).strip():
     raise UserError('the workdir is empty; give a folder')
@@ -108,6 +115,8 @@ def check_workdir(path: str | os.PathLike, config: Mapping[str, Any], *, fresh: 
       raise UserError(f'workdir {path}: {there} cannot be written to; expected a folder that can')
     if (path / 'config.json').exists():
       _changed(path / 'config.json', config)
+    elif own and (path / own).exists():
+      pass
     elif there == path and _others(path) and not (path / 'config.json').exists():  # asked again: it may just have come
       raise UserError(f'workdir {path} is a folder of something else; expected a new or an empty one, or that of a run')
   return path
@@ -208,7 +217,9 @@ def _changed(path: pathlib.Path, config: Mapping[str, Any]) -> bool:
   try:
     old = json.loads(path.read_text())
   except ValueError as error:
-    raise UserError(f'{path} is not readable as JSON ({error}); remove it, or take another workdir') from error
+    raise Damaged(f'{path} is damaged, not readable as JSON ({error}); take another workdir') from error
+  if not isinstance(old, dict):
+    raise Damaged(f'{path} is damaged: found {type(old).__name__}, expected a config; take another workdir')
   before, now = flatten(old), flatten(json.loads(_text(config)))  # through JSON on both sides: a tuple is a list there
   fixed = differing(before, now)
   if fixed:

@@ -137,6 +137,7 @@ def test_the_config_is_locked(folder):
     (['--workdir='], '--workdir is empty'),
     ([], '--workdir=DIR is missing'),
     (['--workdir=w', '--mode=evla'], "unknown mode 'evla'; did you mean 'eval'?"),
+    (['--workdir=w', '--top= '], '--top is empty; give a value, or leave it out'),
     (['--workdir=w', '--top=x'], "--top: found 'x', expected int such as 5"),
     (['--workdir=w', '--config=toy.py:tyni'], "unknown variant 'tyni' of toy.py; did you mean 'tiny'?"),
     (['--workdir=w', '--config=toy.py:'], "unknown variant '' of toy.py; choose from base, tiny"),

@@ -64,7 +64,7 @@ def test_log_and_parallel_may_change(tmp_path):
 
 def test_unreadable_config_is_said(tmp_path):
   (tmp_path / 'config.json').write_text('{"optim": ')
-  with pytest.raises(UserError, match=r'config\.json is not readable'):
+  with pytest.raises(UserError, match=r'config\.json is damaged, not readable as JSON'):
     workdir.open_workdir(tmp_path, CONFIG)
 
 

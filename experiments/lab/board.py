@@ -60,6 +60,12 @@ class Board:
       self._due = time.monotonic() + LINE_SECONDS
       print(f'{cell.name}: {self.note[cell]}{self._left()}', file=sys.stderr, flush=True)
 
+  def waiting(self, cells: int) -> None:
+    """Nothing is left to do here: so many cells are with other processes."""
+    if not self.live and time.monotonic() > self._due:
+      self._due = time.monotonic() + LINE_SECONDS
+      print(f'waiting for {cells} cells of other processes', file=sys.stderr, flush=True)
+
   def _left(self) -> str:
     waiting = sum(state in ('waits', 'runs') for state in self.state.values())
     if not self.finished or not waiting:

@@ -102,14 +102,16 @@ def run(c: Any, task: task_of.Task, cell: Cell, begins: Callable[[], None], told
           told(step, spent / (step - first[0]) if step > first[0] else float('nan'))
         if course.due(step):
           course.save(step, lambda: fit.evaluate(task.splits['validation']))
-    took = time.perf_counter() - began
+    took = time.perf_counter() - began if not course.start else None  # else an earlier process did a part
     _finish(c, task, cell, model, fit, workdir, took)
   finally:
     close_workdir(workdir)
 
 
-def _finish(c: Any, task: task_of.Task, cell: Cell, model: nn.Module, fit: Any, workdir: Path, took: float) -> None:
-  """Tests, writes what came out, and removes what was needed to go on."""
+def _finish(
+  c: Any, task: task_of.Task, cell: Cell, model: nn.Module, fit: Any, workdir: Path, took: float | None
+) -> None:
+  """Tests, writes what came out, and removes what was needed to go on. took: seconds of training, where known."""
   variables = fit.state.variables
   test = task.splits[c.test.split]
   few = [test[n] for n in range(min(c.test.broken_images, len(test)))]
@@ -123,32 +125,30 @@ def _finish(c: Any, task: task_of.Task, cell: Cell, model: nn.Module, fit: Any, 
   speed = [row['examples_per_s'] for row in rows if row['split'] == 'train'][1:]
   due = lambda step: step % c.eval.every == 0 or step == c.optim.steps  # not those of a run that was asked to end
   steps_a_second = np.median(speed) / (c.data.images * task.questions) if speed else float('nan')
-  write_atomic(
-    workdir / DONE,
-    json.dumps(
-      {
-        'fusion': cell.sized.fusion.name,
-        'line': cell.sized.fusion.line,
-        'seed': cell.seed,
-        'mlp': cell.sized.mlp,
-        'parameters': cell.sized.parameters,
-        'moved': moved(fit.state),
-        'flops': cell.sized.flops,
-        'steps': c.optim.steps,
-        'step_ms': round(1000 / steps_a_second, 3) if speed else None,
-        'seconds': round(took, 1),
-        'device': device_line(),
-        'validation': [
-          [row['step'], row['accuracy']] for row in rows if row['split'] == 'validation' and due(row['step'])
-        ],
-        'parameters_sha256': sha256(fit.state.params),
-        'answers_sha256': hashlib.sha256((workdir / ANSWERS).read_bytes()).hexdigest(),
-      },
-      indent=1,
-    )
-    + '\n',
-  )
+  content = {
+    'fusion': cell.sized.fusion.name,
+    'line': cell.sized.fusion.line,
+    'seed': cell.seed,
+    'mlp': cell.sized.mlp,
+    'parameters': cell.sized.parameters,
+    'moved': moved(fit.state),
+    'flops': cell.sized.flops,
+    'steps': c.optim.steps,
+    'step_ms': round(1000 / steps_a_second, 3) if speed else None,
+    'seconds': took and round(took, 1),
+    'device': device_line(),
+    'validation': [[row['step'], row['accuracy']] for row in rows if row['split'] == 'validation' and due(row['step'])],
+    'parameters_sha256': sha256(fit.state.params),
+    'answers_sha256': hashlib.sha256((workdir / ANSWERS).read_bytes()).hexdigest(),
+  }
+  write_atomic(workdir / DONE, json.dumps(content | {'sha256': checksum(content)}, indent=1) + '\n')
   shutil.rmtree(workdir / 'checkpoints', ignore_errors=True)
+
+
+def checksum(content: Mapping) -> str:
+  """Of what a cell.json says, but for the checksum itself."""
+  said = {key: value for key, value in content.items() if key != 'sha256'}
+  return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def moved(state: Any) -> int | None:
@@ -207,16 +207,19 @@ def read(c: Any, cell: Cell) -> tuple[dict, dict[str, np.ndarray]]:
     content = (cell.folder / ANSWERS).read_bytes()
     if not isinstance(config, dict):
       raise TypeError('config.json holds no config')
-    whole = hashlib.sha256(content).hexdigest() == found['answers_sha256']
-    if whole:
+    damaged = DONE * (checksum(found) != found['sha256'])
+    damaged = damaged or ANSWERS * (hashlib.sha256(content).hexdigest() != found['answers_sha256'])
+    if not damaged:
       with np.load(cell.folder / ANSWERS, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
-  except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+  except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
     raise UserError(
       f'cell {cell.folder} is damaged ({type(error).__name__}: {error}); remove the folder to have it made again'
     ) from error
-  if not whole:
-    raise UserError(f'cell {cell.folder} is damaged ({ANSWERS} does not match its checksum); remove the folder')
+  if damaged:
+    raise UserError(
+      f'cell {cell.folder} is damaged ({damaged} does not match its checksum); remove the folder to have it made again'
+    )
   wanted = json.loads(json.dumps(config_of(c, cell)))
   if differ := differences(config, wanted):
     raise UserError(

@@ -24,7 +24,7 @@ from experiments import visual_questions as task_of
 from experiments.training import optimiser
 from mmjax import train
 from mmjax.errors import UserError, nearest
-from mmjax.fusion.schedule import Schedule, parse
+from mmjax.fusion.schedule import WIDEST, Schedule, parse
 from mmjax.models.answering import Answering
 from mmjax.models.fused import Fused, parse_fusion
 from mmjax.models.relation_network import BagOfWords, ConvMlp, RelationNetwork
@@ -193,6 +193,11 @@ def _width(fusion: Fusion, size: Callable[[int], float], target: float, what: st
       f'--config.budget: {fusion.name} has no feed-forward layer that could be made wider; it has {low:,.0f} {what}'
     )
   mlp = round(NARROW + (target - low) / each)
+  if mlp > WIDEST:
+    raise UserError(
+      f'--config.budget.target: found {target:,.0f} {what}, for which {fusion.name} would need a feed-forward width of '
+      f'{mlp:,}; expected at most {WIDEST:,}'
+    )
   if mlp < 1:
     raise UserError(
       f'--config.budget.target: found {target:,.0f} {what}, but {fusion.name} has {size(1):,.0f} with a feed-forward '

@@ -1,6 +1,6 @@
 """ablation.html: tables, drawings of the fusions, curves, costs, and what each reads of one picture."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,30 +10,35 @@ from experiments.lab import result as result_of
 from experiments.lab.cells import SHOWN, Cell
 from experiments.lab.result import WHOLE, Result
 from mmjax import report
-from mmjax.metrics import comparison
 from mmjax.report import charts, diagram
 
 LANES = {'t': 'words', 'p': 'p', 'q': 'q', 'v': 'regions'}  # from top to bottom
+AVERAGED = 'pq'  # after each layer that has them (models/fused.py)
 ENLARGED = 4  # a pixel of a picture, in the page
-COSTS = {  # key of a cell -> (title, axis, its unit)
-  'flops': ('Accuracy against FLOPs', 'GFLOPs of a training step', 1e9),
-  'parameters': ('Accuracy against parameters', 'thousands of parameters', 1e3),
-  'step_ms': ('Accuracy against time', 'ms a training step', 1.0),
+ABOVE = 0.03  # of the best majority answer: what reaches no more has seen one modality alone
+COSTS: Mapping[str, tuple[str, Callable[[Result, str], float | None]]] = {  # title -> (axis, a fusion's place there)
+  'Accuracy against FLOPs': ('GFLOPs of a training step', lambda result, name: result.cells[name][0]['flops'] / 1e9),
+  'Accuracy against parameters': (
+    'thousands of parameters that are read',
+    lambda result, name: (result.cells[name][0]['moved'] or result.cells[name][0]['parameters']) / 1e3,
+  ),
+  'Accuracy against time': ('ms a training step', lambda result, name: result.times.get(name)),
 }
 
 
 def write(result: Result, grid: Sequence[Cell], workdir: Path, config: Mapping, command: str) -> Path:
   """Writes the page, and returns where."""
   overall = result.against(WHOLE)
-  best = max(result.right, key=lambda name: result.share(result.right[name]).mean())
+  best = max(result.whole or result.right, key=lambda name: result.share(result.right[name]).mean())
   better = [name for name, mine in overall.items() if mine.get('verdict') == 'better']
+  compared = any('verdict' in mine for mine in overall.values())
   seeds = max(len(cells) for cells in result.cells.values())
   summary = [
     ('fusions', str(len(result.cells))),
     ('seeds', str(seeds)),
     ('highest mean', f'{100 * result.share(result.right[best]).mean():.1f} %'),
     ('reached by', f'{best}, as the mean of its seeds; this alone says nothing of a difference'),
-    ('shown to be better than the reference', '; '.join(better) or 'none'),
+    ('shown to be better than the reference', '; '.join(better) or ('none' if compared else 'nothing is compared yet')),
     ('reference', f'{result.reference}, with which all others are compared'),
   ]
   file = workdir / 'ablation.html'
@@ -54,10 +59,12 @@ def write(result: Result, grid: Sequence[Cell], workdir: Path, config: Mapping, 
 def schedules(grid: Sequence[Cell], result: Result) -> dict:
   """Each fusion as a drawing."""
   fusions = {cell.sized.fusion.name: cell.sized.fusion for cell in grid}
-  drawn = lambda schedule: diagram.draw(schedule, LANES) if schedule else ''
+  drawn = lambda schedule: diagram.draw(schedule, LANES, AVERAGED) if schedule else ''
   items = [{'title': name, 'svg': drawn(fusions[name].schedule), 'note': fusions[name].line} for name in result.cells]
-  note = 'From left to right: what happens in a layer, and how many such layers there are. p and q: bottlenecks.'
-  return {'title': 'What reads what', 'note': note, 'signs': diagram.legend(), 'items': items}
+  note = 'From left to right: what happens in a layer, and how many such layers there are.'
+  joined = any(fusion.schedule and set(AVERAGED) <= set(fusion.schedule.streams) for fusion in fusions.values())
+  note += ' p and q: bottlenecks, by which alone words and regions know of each other.' if joined else ''
+  return {'title': 'What reads what', 'note': note, 'signs': diagram.legend(joined), 'items': items}
 
 
 def curves(result: Result) -> dict:
@@ -80,29 +87,36 @@ def known(result: Result) -> str:
 
 def profiles(result: Result) -> dict:
   scores = {name: result.share(right) for name, right in result.right.items()}
-  low = min(map(np.min, scores.values()))
-  at = np.linspace(np.floor(50 * low) / 50, 1, 101)
-  shares = {name: comparison.profile(runs, at) for name, runs in scores.items()}
-  note = 'How many of the seeds reach an accuracy: a performance profile (arXiv:2108.13264, section 4.2).'
-  return {'title': 'All seeds, not their mean alone', 'note': note} | charts.profiles(shares, at, known(result))
+  note = (
+    'How many of the seeds reach an accuracy: a performance profile (arXiv:2108.13264, section 4.2). Each panel has '
+  )
+  note += 'a scale of its own.'
+  return {'title': 'All seeds, not their mean alone', 'note': note} | charts.profiles(scores, known(result))
 
 
 def against_costs(result: Result) -> list[dict]:
-  """Accuracy against what it costs."""
-  found = result.against(WHOLE)
+  """Accuracy against what it costs, of what is above the floors; the rest would flatten all others."""
+  found, means = (
+    result.against(WHOLE),
+    {name: float(result.share(right).mean()) for name, right in result.right.items()},
+  )
+  floor = max((row['scores'][WHOLE] for row in result.floors), default=0.0)
+  below = [name for name, mean in means.items() if mean <= floor + ABOVE]
+  shown = [name for name in means if name not in below]
   items = []
-  for key, (title, along, unit) in COSTS.items():
+  for title, (along, cost) in COSTS.items():
     points = {}
-    for name, cells in result.cells.items():
-      values = [cell[key] for cell in cells if cell[key]]
-      mean = float(result.share(result.right[name]).mean())
-      low, high = found[name]['interval'] if name in found else (mean, mean)
-      if values:
-        points[name] = (float(np.median(values)) / unit, mean, low, high)
+    for name in shown:
+      low, high = found[name]['interval'] if name in found else (means[name],) * 2
+      at = cost(result, name)
+      if at is not None:
+        points[name] = (at, means[name], low, high)
     if points:
       items.append(charts.costs(points, result.reference, (title, along)))
-  drawing = {'title': 'What it costs', 'note': 'Means of the seeds, with their 95 % intervals.', 'items': items}
-  return [drawing] if items else []
+  left = [f'{name} ({100 * means[name]:.1f} %)' for name in below]
+  note = 'Means of the seeds, with their 95 % intervals.'
+  note += f' At the majority answer, and not drawn: {"; ".join(left)}.' if left and items else ''
+  return [{'title': 'What it costs', 'note': note, 'items': items}] if items else []
 
 
 def gallery(result: Result) -> dict:

@@ -30,13 +30,13 @@ SHORT = {'no difference shown': 'not shown'}
 class Result:
   """Done cells, read. Everything is by fusion, in the order of the grid.
 
-  right {fusion: uint8 [S,M,K]} of `cells_of.answered`, broken {(fusion, how): the same}; kinds int [M,K] are question
-  types of the test `split`; whole: the fusions all of whose seeds are done, which alone are compared; missing {fusion:
-  seeds that are not}.
+  given: the grid's config. right {fusion: uint8 [S,M,K]} of `cells_of.answered`, broken {(fusion, how): the same};
+  kinds int [M,K] are question types of the test `split`; whole: the fusions all of whose seeds are done, which alone
+  are compared; missing {fusion: seeds that are not}; times {fusion: milliseconds of a training step}, where measured.
   """
 
   task: task_of.Task
-  reference: str
+  given: Any
   cells: Mapping[str, Sequence[dict]]
   right: Mapping[str, np.ndarray]
   broken: Mapping[tuple[str, str], np.ndarray]
@@ -44,6 +44,16 @@ class Result:
   kinds: np.ndarray
   split: str
   missing: Mapping[str, Sequence[int]]
+  times: Mapping[str, float]
+
+  @property
+  def reference(self) -> str:
+    return self.given.reference
+
+  @property
+  def floors(self) -> list[dict]:
+    """The majority answers of this split."""
+    return [floor for floor in floors(self.task) if floor['test'] == self.split]
 
   @property
   def whole(self) -> list[str]:
@@ -63,8 +73,8 @@ class Result:
     return ((right == 1) & of).sum(-1), of.sum(-1)
 
   def against(self, column: str) -> dict[str, dict]:
-    """The comparison of what is whole with the reference; empty where that is not whole."""
-    return self._compared[column] if self.reference in self.whole else {}
+    """What is whole, beside the reference where that is whole too."""
+    return self._compared[column]
 
   @functools.cached_property
   def _compared(self) -> dict[str, dict[str, dict]]:
@@ -72,8 +82,8 @@ class Result:
     found = {}
     for column in self.columns:
       counted = {name: self.counted(self.right[name], column) for name in self.whole}
-      right, asked = {name: n[0] for name, n in counted.items()}, counted[self.reference][1]
-      found[column] = comparison.against(right, asked, self.reference)
+      right, asked = {name: n[0] for name, n in counted.items()}, next((n[1] for n in counted.values()), None)
+      found[column] = {} if asked is None else comparison.against(right, asked, self.reference)
     return found
 
   def share(self, right: np.ndarray, column: str = WHOLE) -> np.ndarray:
@@ -81,7 +91,7 @@ class Result:
     return comparison.accuracy(*self.counted(right, column))
 
 
-def load(c: Any, task: task_of.Task, grid: Sequence[Cell]) -> Result:
+def load(c: Any, task: task_of.Task, grid: Sequence[Cell], times: Mapping[str, float]) -> Result:
   """Reads every done cell. Raises UserError for a damaged one, and where none is done."""
   by_fusion: dict[str, list[Cell]] = {}
   for cell in grid:
@@ -101,7 +111,7 @@ def load(c: Any, task: task_of.Task, grid: Sequence[Cell]) -> Result:
   if not cells:
     raise UserError('no cell is done yet, expected one or more')
   kinds = np.stack([task.encode(example)['question_type'] for example in task.splits[c.test.split]])
-  return Result(task, c.reference, cells, right, broken, attention, kinds, c.test.split, missing)
+  return Result(task, c, cells, right, broken, attention, kinds, c.test.split, missing, times)
 
 
 def percent(value: float, interval: Sequence[float] = (), signed: bool = False) -> str:
@@ -129,19 +139,16 @@ def main_table(result: Result) -> dict:
     mine = found[WHOLE].get(name, {})
     if 'difference' in mine:
       row |= {'difference': percent(mine['difference'], mine['difference_interval'], True), 'p': p_value(mine['p'])}
-      row |= {
-        'verdict': SHORT.get(mine['verdict'], mine['verdict']),
-        'least that shows': 'none' if mine['detectable'] is None else percent(mine['detectable']),
-      }
-    row |= costs(cells) | ({'ours': True} if name == result.reference else {})
-    rows.append(row)
+      row['verdict'] = SHORT.get(mine['verdict'], mine['verdict'])
+    row |= {'parameters': f'{cells[0]["parameters"]:,}', 'GFLOPs': f'{cells[0]["flops"] / 1e9:.3g}'}
+    row |= {'ms a step': f'{result.times[name]:.0f}'} if name in result.times else {}
+    rows.append(row | ({'ours': True} if name == result.reference else {}))
   rows += [
     {
       'fusion': floor['system'],
       **{g: f'{100 * floor["scores"][g]:.1f}' for g in (WHOLE, *groups) if g in floor['scores']},
     }
-    for floor in floors(result.task)
-    if floor['test'] == result.split
+    for floor in result.floors
   ]
   return {
     'title': 'Fusions beside one another: accuracy in percent',
@@ -152,9 +159,7 @@ def main_table(result: Result) -> dict:
       'difference',
       'p',
       'verdict',
-      'least that shows',
       'parameters',
-      'of them read',
       'GFLOPs',
       'ms a step',
       'seeds',
@@ -165,36 +170,58 @@ def main_table(result: Result) -> dict:
   }
 
 
-def costs(cells: Sequence[Mapping]) -> dict[str, str]:
-  speed = [cell['step_ms'] for cell in cells if cell['step_ms']]
+def sizes_table(result: Result) -> dict:
+  """What each fusion is made of, and how small a difference from the reference its seeds could have shown."""
+  found, rows = result.against(WHOLE), []
+  for name, cells in result.cells.items():
+    least = found.get(name, {}).get('detectable')
+    row = {'fusion': name, 'line': cells[0]['line'], 'feed-forward': str(cells[0]['mlp'] or '–')}
+    row |= {'parameters': f'{cells[0]["parameters"]:,}'}
+    row |= {'of them read': f'{cells[0]["moved"]:,}'} if cells[0]['moved'] else {}
+    row |= {'least that shows': percent(least)} if least else {}
+    rows.append(row | ({'ours': True} if name == result.reference else {}))
   return {
-    'parameters': f'{cells[0]["parameters"]:,}',
-    'of them read': f'{moved:,}' if (moved := cells[0]['moved']) else '–',
-    'GFLOPs': f'{cells[0]["flops"] / 1e9:.3g}',
-    'ms a step': f'{np.median(speed):.0f}' if speed else '–',
+    'title': 'What they are made of',
+    'columns': ['fusion', 'line', 'feed-forward', 'parameters', 'of them read', 'least that shows'],
+    'rows': rows,
+    'sortable': True,
+    'notes': [
+      'Of them read: parameters that had a gradient; the last layer of a stream that no answer is made of has none. '
+      'Least that shows: the difference, in points, that the sign-flip test finds with so many seeds four times in '
+      'five at the strictest level of the correction.'
+    ],
   }
 
 
 def notes(result: Result) -> list[str]:
-  seeds = max(map(len, result.cells.values()))
+  seeds, others = max(map(len, result.cells.values())), len(result.whole) - 1
   devices = sorted({cell['device'] for cells in result.cells.values() for cell in cells})
-  said = [
-    'In brackets: 95 % intervals of a bootstrap over seeds, then over images, widened as so few seeds ask for. '
-    f'Difference: overall, from “{result.reference}”, paired by seed and image; p: exact sign-flip test over the '
-    'seeds, with Holm’s correction for all that are compared.',
-    '“Better” or “worse” stands only where the interval leaves out zero and p is at most 0.05. Least that shows: the '
-    'difference, in points, that so many seeds find four times in five at the strictest level of the correction.',
-    'The majority answer of each question is what the question alone can reach at best. Of them read: parameters that '
-    'had a gradient; the last layer of a stream that no answer is made of has none.',
-    'GFLOPs: of a training step, by XLA’s cost analysis before its optimisations; ms: the median of the cells, on the '
-    f'machine that trained them ({"; ".join(devices)}).',
-  ]
-  others = len(result.whole) - 1
-  if not comparison.can_show(seeds, others):
-    smallest = (
-      f'With {seeds} seeds and {others} comparisons the smallest p there can be is {min(1, others * 2 / 2**seeds):.2g}'
+  said = []
+  if result.whole:
+    said.append(
+      'In brackets: 95 % intervals of a bootstrap over seeds, then over images, widened as so few seeds ask for.'
     )
-    said.append(f'{smallest}: the table describes, it shows nothing.')
+  if result.reference not in result.whole:
+    said.append(f'Nothing is compared: not all seeds of the reference, “{result.reference}”, are done.')
+  elif others:
+    said += [
+      f'Difference: overall, from “{result.reference}”, paired by seed and image; p: sign-flip test over the seeds, '
+      'with Holm’s correction for all that are compared. “Better” or “worse” stands only where the interval leaves out '
+      'zero and p is at most 0.05.'
+    ]
+    if not comparison.can_show(seeds, others):
+      counts = f'{seeds} seed{"s" * (seeds > 1)} and {others} comparison{"s" * (others > 1)}'
+      smallest = f'the smallest p there can be is {min(1, others * 2 / 2**seeds):.2g}'
+      said.append(f'With {counts} {smallest}: the table describes, it shows nothing.')
+  said.append('The majority answer of each question, as training has it, is about what the question alone can reach.')
+  said.append(
+    'GFLOPs: of a training step, by XLA’s cost analysis before its optimisations; ms: of a step of each in turn, in '
+    f'one process. Trained on {"; ".join(devices)}.'
+  )
+  if any(cell['mlp'] for cells in result.cells.values() for cell in cells):
+    bias = '; and wherever regions read regions a bias from where they lie (model.geometry), which no paper has'
+    widths = f'All have one width ({result.given.model.width}), not that of their papers'
+    said.append(widths + bias * bool(result.given.model.geometry) + '.')
   unfinished = [f'{name} ({len(left)})' for name, left in result.missing.items() if left]
   return said + ([f'Cells that are not done: {"; ".join(unfinished)}.'] if unfinished else [])
 
@@ -239,7 +266,12 @@ def broken_table(result: Result) -> dict:
 
 
 def tables(result: Result) -> list[dict]:
-  return [main_table(result), type_table(result), *([broken_table(result)] if result.broken else [])]
+  return [
+    main_table(result),
+    sizes_table(result),
+    type_table(result),
+    *([broken_table(result)] if result.broken else []),
+  ]
 
 
 def cell_rows(result: Result) -> list[dict]:
@@ -286,7 +318,7 @@ def markdown(table: Mapping) -> str:
 
 def latex(table: Mapping) -> str:
   """The table for a paper that uses booktabs, without what is not about results."""
-  columns = [column for column in table['columns'] if column not in ('seeds', 'least that shows', 'of them read')]
+  columns = [column for column in table['columns'] if column != 'seeds']
   signs = {
     '%': r'\%',
     '&': r'\&',

@@ -88,6 +88,7 @@ class VOLTA(nn.Module):
     x = made_of(FusionStack, self, 'encoder')(x, mask, train=train)
     pool = lambda s: Pooler(self.pooled, self.init_std, 'relu', name=f'pooler_{s}')(x[s])
     t, v = pool('t'), pool('v')
+    v = jnp.repeat(v, len(t) // len(v), 0)  # where no layer let them meet, regions still have a row an image
     out = x | {'pooled_t': t, 'pooled_v': v, 'pooled': t * v if self.fusion == 'mul' else t + v}
     read = nn.Dropout(0.1, deterministic=not train)(out['pooled'])
     score = lambda size, name: nn.Dense(size, kernel_init=nn.initializers.normal(self.init_std), name=name)

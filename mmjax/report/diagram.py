@@ -14,10 +14,11 @@ STEP, FFN, PAD, GAP = 34, 20, 12, 12  # an attention, a feed-forward, inside of 
 RADIUS, HALF, LEAD = 5.5, 5, 20  # of a circle, of a square; how far to the left of its reader an arrow begins
 
 
-def draw(schedule: Any, names: Mapping[str, str]) -> Markup:
+def draw(schedule: Any, names: Mapping[str, str], averaged: str = '') -> Markup:
   """schedule: a fusion.schedule.Schedule; names: stream -> what its lane is called. Returns an SVG element.
 
-  Lanes stand in the order of `names`; streams that the schedule lacks have none.
+  Lanes stand in the order of `names`; streams that the schedule lacks have none. averaged: two streams that are both
+  set to their mean at the end of each layer, where there are such.
   """
   lanes = {stream: TOP + LANE * n for n, stream in enumerate(s for s in names if s in schedule.streams)}
   x: float = LEFT
@@ -25,6 +26,9 @@ def draw(schedule: Any, names: Mapping[str, str]) -> Markup:
   bottom = TOP + LANE * (len(lanes) - 1)
   for group in schedule.groups:
     inside, end = _group(group, lanes, x + PAD)
+    if averaged and set(averaged) <= set(group.streams):
+      inside.append(_mean(end + 2, *(lanes[s] for s in averaged)))
+      end += PAD
     parts.append(f'<rect class="frame" x="{x}" y="4" width="{end - x}" height="{bottom + 10}" rx="6"/>')
     parts.append(f'<text class="count" x="{(x + end) / 2:g}" y="{bottom + BOTTOM + 4}">{_layers(group.repeats)}</text>')
     parts += inside
@@ -86,10 +90,16 @@ def _arrow(x1: float, y1: float, x2: float, y2: float) -> str:
   return f'{line}<polygon class="head" points="{points}"/>'
 
 
-def legend() -> Sequence[tuple[Markup, str]]:
-  """(a small drawing, what it means) of every sign."""
+def _mean(x: float, y1: float, y2: float) -> str:
+  """Two lanes that are joined."""
+  ends = ''.join(f'<circle class="joined" cx="{x:g}" cy="{y}" r="3"/>' for y in (y1, y2))
+  return f'<path class="edge" d="M{x:g} {y1} V{y2}"/>{ends}'
+
+
+def legend(averaged: bool = False) -> Sequence[tuple[Markup, str]]:
+  """(a small drawing, what it means) of every sign. averaged: that of `draw` too."""
   sign = lambda inside: Markup(f'<svg class="diagram" viewBox="0 0 30 26" width="30" height="26">{inside}</svg>')
-  return [
+  signs = [
     (sign(f'<circle class="reads" cx="15" cy="19" r="{RADIUS}"/>' + _loop(15, 19)), 'reads its own stream'),
     (sign(_arrow(4, 4, 22, 18) + f'<circle class="reads" cx="22" cy="18" r="{RADIUS}"/>'), 'reads another'),
     (sign('<rect class="ffn" x="10" y="9" width="10" height="10"/>'), 'feed-forward'),
@@ -98,3 +108,4 @@ def legend() -> Sequence[tuple[Markup, str]]:
       'tied: one set of weights for all that is filled',
     ),
   ]
+  return [*signs, *([(sign(_mean(15, 5, 21)), 'both set to their mean')] if averaged else [])]

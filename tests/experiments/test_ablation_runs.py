@@ -67,6 +67,11 @@ def test_results_alone_and_a_dry_run(whole, tmp_path):
   assert code == 0 and '4 of 4 cells are left: about' in out and not (tmp_path / 'new').exists()
   code, out, err = call(tmp_path / 'new', '--report-only')
   assert code == 2 and 'no cell is done yet' in err
+  for flag in ('--seeds=', '--only=', '--only= '):
+    code, _, err = call(tmp_path / 'new', flag)
+    assert code == 2 and f'{flag.partition("=")[0]} is empty' in err and not (tmp_path / 'new').exists()
+  code, _, err = call(tmp_path / 'new', '--report-only', '--seeds=1')
+  assert code == 2 and '--report-only: found beside' in err
 
 
 def test_a_fusion_is_added_and_only_its_cells_are_made(whole, tmp_path):

@@ -4,14 +4,16 @@ import csv
 import dataclasses
 import hashlib
 import json
+import re
+import sys
 
 import jax
 import numpy as np
 import pytest
 
-from experiments import fusion_ablation, keep, showing
+from experiments import fusion_ablation, keep, showing, telling
 from experiments import visual_questions as task_of
-from experiments.lab import board, broken, page, result
+from experiments.lab import board, broken, page, result, timing
 from experiments.lab import cells as cells_of
 from experiments.lab import grid as grid_of
 from experiments.lab.cells import Cell
@@ -21,6 +23,8 @@ from mmjax.workdir import InUse
 from tests.report import browser
 
 SMALL = {'model.width': 8, 'model.heads': 2, 'data.images': 2, 'budget.target': 14_000.0, 'test.split': 'test200'}
+
+TIMES = {'early merged': 9.0, 'late, concat': 8.0, 'question only': 5.0}
 
 
 def config(variant='tiny', **changes):
@@ -176,7 +180,7 @@ def made(c, task, cell, rate):
     'device': 'cpu, 1 device',
   }
   done |= {'validation': [[10, 0.4], [20, rate]], 'parameters_sha256': 'ab', 'answers_sha256': content}
-  (cell.folder / cells_of.DONE).write_text(json.dumps(done))
+  (cell.folder / cells_of.DONE).write_text(json.dumps(done | {'sha256': cells_of.checksum(done)}))
 
 
 @pytest.fixture(scope='module')
@@ -192,12 +196,16 @@ def finished(task, tmp_path_factory):
 
 def test_cells_say_together_what_can_be_said(task, finished):
   c, every, _ = finished
-  found = result.load(c, task, every)
+  found = result.load(c, task, every, TIMES)
   assert found.whole == ['early merged', 'late, concat'] and found.missing['question only'] == [9]
   overall = found.against('overall')
   assert overall['late, concat']['verdict'] == 'worse' and overall['late, concat']['p'] == 2 / 1024
   assert overall['early merged']['accuracy'] == pytest.approx(0.9, abs=0.03)
   rows = result.main_table(found)['rows']
+  assert rows[0]['ms a step'] == '9' and rows[0]['parameters'] == '14,000'
+  made_of = result.sizes_table(found)['rows']
+  assert made_of[1]['of them read'] == '13,000' and float(made_of[1]['least that shows']) > 0
+  assert 'least that shows' not in made_of[0] and 'least that shows' not in made_of[2]
   assert [row['fusion'] for row in rows][:3] == ['early merged', 'late, concat', 'question only']
   assert rows[1]['verdict'] == 'worse' and 'verdict' not in rows[2] and rows[2]['seeds'] == '9 of 10'
   assert [row['fusion'] for row in rows][3:] == [
@@ -211,7 +219,7 @@ def test_cells_say_together_what_can_be_said(task, finished):
 
 def test_all_files_say_the_same(task, finished):
   c, every, workdir = finished
-  found = result.load(c, task, every)
+  found = result.load(c, task, every, TIMES)
   result.write(found, workdir, c.to_dict(), 'python -m experiments.fusion_ablation')
   rows = list(csv.DictReader((workdir / 'cells.csv').open()))
   assert len(rows) == 29 and rows[0]['fusion'] == 'early merged' and float(rows[0]['overall']) > 0.8
@@ -232,7 +240,7 @@ def test_all_files_say_the_same(task, finished):
 @pytest.mark.browser
 def test_the_page_is_one_file_whose_tables_sort(task, finished):
   c, every, workdir = finished
-  file = page.write(result.load(c, task, every), every, workdir, c.to_dict(), 'command')
+  file = page.write(result.load(c, task, every, TIMES), every, workdir, c.to_dict(), 'command')
   column = "[...document.querySelector('.sortable').tBodies[0].rows].map(row => parseFloat(row.cells[1].textContent))"
   with browser.launch() as shown:
     shown.open(file)
@@ -255,11 +263,11 @@ def test_only_a_whole_grid_is_kept(task, tmp_path, monkeypatch):
     keep.keep_grid(tmp_path / 'run', command)
   for cell in every[:-1]:
     made(c, task, cell, 0.5)
-  result.write(result.load(c, task, every), tmp_path / 'run', c.to_dict(), 'python -m x --workdir=run')
+  result.write(result.load(c, task, every, TIMES), tmp_path / 'run', c.to_dict(), 'python -m x --workdir=run')
   with pytest.raises(UserError, match='5 of 6 cells are done, expected all'):
     keep.keep_grid(tmp_path / 'run', command)
   made(c, task, every[-1], 0.5)
-  result.write(result.load(c, task, every), tmp_path / 'run', c.to_dict(), 'python -m x --workdir=run')
+  result.write(result.load(c, task, every, TIMES), tmp_path / 'run', c.to_dict(), 'python -m x --workdir=run')
   folder = keep.keep_grid(tmp_path / 'run', command)
   assert folder == tmp_path / 'results' / 'fusion' / 'tiny'
   assert len((folder / 'cells.csv').read_text().splitlines()) == 7
@@ -272,11 +280,107 @@ def test_only_a_whole_grid_is_kept(task, tmp_path, monkeypatch):
     keep.keep_grid(tmp_path / 'run', command)
 
 
-def test_an_incomplete_reference_compares_nothing(task, finished):
+def test_an_incomplete_reference_compares_nothing(task, finished, tmp_path):
   c, every, _ = finished
-  other = dataclasses.replace(result.load(c, task, every), reference='question only')
-  assert other.against('overall') == {}
-  assert all('difference' not in row for row in result.main_table(other)['rows'])
+  other = c.copy_and_resolve_references()
+  other.reference = 'question only'
+  found = result.load(other, task, every, TIMES)
+  assert set(found.against('overall')) == {'early merged', 'late, concat'}  # what is whole keeps its interval
+  assert all('verdict' not in mine for mine in found.against('overall').values())
+  content = result.main_table(found)
+  assert all('difference' not in row for row in content['rows']) and '(' in content['rows'][0]['overall']
+  assert any('Nothing is compared: not all seeds of the reference' in note for note in content['notes'])
+  assert not any('Difference:' in note or 'smallest p' in note for note in content['notes'])
+  text = page.write(found, every, tmp_path, other.to_dict(), 'command').read_text()
+  assert 'nothing is compared yet' in text
+
+
+def test_notes_say_what_the_numbers_are_of(task, finished):
+  c, every, _ = finished
+  notes = ' '.join(result.notes(result.load(c, task, every, TIMES)))
+  assert 'a bias from where they lie (model.geometry), which no paper has' in notes and 'one width (8)' in notes
+  few = [cell for cell in every if cell.seed == 0 and cell.sized.fusion.name != 'question only']
+  assert 'With 1 seed and 1 comparison the smallest p' in ' '.join(result.notes(result.load(c, task, few, TIMES)))
+
+
+def test_what_is_at_the_floor_does_not_flatten_the_rest(task, finished, monkeypatch):
+  c, every, _ = finished
+  monkeypatch.setattr(page, 'ABOVE', 0.1)  # two of the three answer half of all questions
+  (drawing,) = page.against_costs(result.load(c, task, every, TIMES))
+  assert re.search(r'not drawn: late, concat \(.* %\); question only \(.* %\)\.', drawing['note'])
+  for item in drawing['items']:
+    assert 'early merged' in item['svg'] and 'late, concat' not in item['svg']
+
+
+@pytest.mark.parametrize('change', [
+  {'parameters': 1}, {'flops': float('nan')}, {'fusion': 'x'}, {'validation': []}, {'moved': None},
+])  # fmt: skip
+def test_a_cell_whose_numbers_were_changed_is_refused(task, tmp_path, change):
+  c = config()
+  first = cells(c, task, tmp_path)[0]
+  made(c, task, first, 0.5)
+  found = json.loads((first.folder / cells_of.DONE).read_text())
+  (first.folder / cells_of.DONE).write_text(json.dumps(found | change))
+  with pytest.raises(UserError, match=r'cell\.json does not match its checksum'):
+    cells_of.read(c, first)
+  (first.folder / cells_of.DONE).write_text(json.dumps({k: v for k, v in found.items() if k != 'moved'}))
+  with pytest.raises(UserError, match=r'cell\.json does not match its checksum'):
+    cells_of.read(c, first)
+
+
+@pytest.mark.parametrize('content', ['[]', 'null', '{'])
+def test_a_damaged_config_is_named_with_a_way_on(task, tmp_path, content):
+  c = config()
+  (tmp_path / 'config.json').write_text(content)
+  (tmp_path / 'cells').mkdir()
+  with pytest.raises(UserError, match=r'is damaged.*or remove that file'):
+    fusion_ablation.grid_folder(str(tmp_path), {})
+  (tmp_path / 'config.json').unlink()
+  assert fusion_ablation.grid_folder(str(tmp_path), {}) == tmp_path  # as it was told
+  begun = cells(c, task, tmp_path)[0]
+  begun.folder.mkdir(parents=True)
+  (begun.folder / 'config.json').write_text(content)
+  with pytest.raises(UserError, match='is damaged; remove the folder to have it made again'):
+    fusion_ablation.check_done(c, [begun])
+
+
+def test_a_budget_beyond_any_model_is_refused(task):
+  c = config()
+  c.budget.target = 1e12
+  with pytest.raises(UserError, match=r'would need a feed-forward width of .*; expected at most 65,536'):
+    grid_of.sized(c, task, grid_of.fusions(c))
+
+
+def test_streams_of_volta_need_not_meet(task):
+  c = cli.load_config('configs/fusion_ablation.py:volta')
+  c.data.images = 2
+  fusion = grid_of.read('apart: volta visualbert | 1*[t<t v<v]')
+  assert grid_of.measure(c, task, fusion, 8, True)[1] > 0
+
+
+def test_times_are_of_these_fusions_at_these_sizes(task, tmp_path):
+  c = config(fusions=('early merged: 1*[t<tv v<tv tied]', 'apart: 1*[t<t]'), budget__of='none', model__mlp=8)
+  sized = [grid_of.Sized(fusion, 8, 0, 0.0) for fusion in grid_of.fusions(c)]
+  times = timing.measure(c, task, sized)
+  assert list(times) == ['early merged', 'apart'] and min(times.values()) > 0
+  assert timing.known(tmp_path, sized) == {}
+  timing.keep(tmp_path, sized, times)
+  assert timing.known(tmp_path, sized) == pytest.approx(times, abs=1e-3)
+  assert timing.known(tmp_path, sized[:1]) == pytest.approx({'early merged': times['early merged']}, abs=1e-3)
+  wider = dataclasses.replace(sized[0], mlp=9)
+  assert timing.known(tmp_path, [wider, sized[1]]) == {}
+  (tmp_path / timing.TIMES).write_text('{')
+  assert timing.known(tmp_path, sized) == {}
+
+
+@pytest.mark.parametrize('given, kept', [
+  (['--workdir=w', '--report-only'], '--workdir=w'),
+  (['--only=a, b', '--workdir=w', '--seeds', '1,2', '--config=c'], '--workdir=w --config=c'),
+])  # fmt: skip
+def test_the_command_that_repeats_a_grid_is_whole(monkeypatch, given, kept):
+  monkeypatch.setattr(sys, 'argv', ['experiments/fusion_ablation.py', *given])
+  told = telling.command_line(without=('only', 'seeds', 'report-only'))
+  assert told == f'python -m experiments.fusion_ablation {kept}'
 
 
 @pytest.mark.parametrize('file, content, said', [

@@ -72,21 +72,45 @@ def test_each_system_has_a_panel_and_all_the_reference():
   assert all(not re.search(r'#0[1-7]0\d', item['svg']) for item in drawn['items'])  # colours are the page's own
 
 
-def test_profiles_and_costs():
-  at = np.linspace(0, 1, 11)
-  drawn = charts.profiles({'a': (at <= 0.8).astype(float), 'b': (at <= 0.5).astype(float)}, at, 'a')
-  assert drawn['items'][1]['note'] == 'Half of the seeds reach 50 %'
-  points = {name: (100.0 + n, 0.5 + n / 1000, 0.4, 0.6) for n, name in enumerate('abcdefgh')}
-  item = charts.costs(points, 'a', ('Accuracy against time', 'ms'))
-  assert item['note'].startswith('Highest mean: h;') and set('abcdefgh') <= set(texts(item['svg']))
-  heights = [
-    float(re.search(r'translate\(\S+ (\S+)\)', e.get('transform', ''))[1])
+def test_a_profile_is_the_share_of_runs_above():
+  found = charts.profile(np.array([0.5, 0.7, 0.9]), np.array([0.4, 0.7, 0.95]))
+  assert found.tolist() == [1.0, 2 / 3, 0.0]
+
+
+def test_what_half_of_the_seeds_reach_is_said_to_the_digit():
+  scores = {'a': np.array([0.93, 0.951, 0.9]), 'b': np.array([0.9399, 0.2, 0.9499, 0.1]), 'c': np.array([0.7])}
+  drawn = charts.profiles(scores, 'a')
+  assert [item['note'].removeprefix('Half of the seeds reach ') for item in drawn['items']] == [
+    '93.0 %', '93.9 %', '70.0 %',
+  ]  # fmt: skip
+
+
+@pytest.mark.parametrize('count', [3, 19, 40])
+def test_every_name_stands_beside_what_it_costs(count):
+  points = {f'system {n}': (100.0 + n % 3, 0.95 + n / 10_000, 0.9, 0.97) for n in range(count)}
+  points['system 0'] = (100.0, 0.3, 0.29, 0.31)
+  item = charts.costs(points, 'system 0', ('Accuracy against time', 'ms'))
+  assert item['note'].startswith(f'Highest mean: system {count - 1};')
+  heights = {
+    e.text: float(re.search(r'translate\(\S+ (\S+)\)', e.get('transform', ''))[1])
     if 'translate' in e.get('transform', '')
     else float(e.get('y'))
     for e in elements(item['svg'], 'text')
     if e.text in points
-  ]
-  assert min(np.diff(sorted(heights))) > 6  # names that would lie over each other are moved apart
+  }
+  assert set(heights) == set(points)
+  assert min(np.diff(sorted(heights.values()))) > 5  # names that would lie over each other are moved apart
+  order = sorted(points, key=lambda name: -points[name][1])
+  assert sorted(heights, key=heights.get) == order
+
+
+def test_streams_that_are_averaged_are_joined():
+  plan = parse('2*[t<t v<v] 2*[t<tp p<tp tied; v<vq q<vq tied]')
+  names = {'t': 'words', 'p': 'p', 'q': 'q', 'v': 'regions'}
+  joined = lambda svg: [e for e in elements(svg, 'circle') if e.get('class') == 'joined']
+  assert len(joined(diagram.draw(plan, names, 'pq'))) == 2 and not joined(diagram.draw(plan, names))
+  assert not joined(diagram.draw(parse('1*[t<t v<v]'), names, 'pq'))
+  assert len(diagram.legend(averaged=True)) == len(diagram.legend()) + 1
 
 
 @pytest.mark.parametrize('side, large', [(32, False), (300, True)])
