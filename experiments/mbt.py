@@ -102,7 +102,8 @@ def ready(sizes: Any, waves: np.ndarray) -> Callable[[dict], dict]:
   heard = np.asarray(jax.jit(spectrogram)(waves))
   mean, std = float(heard.mean()), float(heard.std())
   side, long = sizes.image // clips.SIDE, sizes.clip // clips.FRAMES
-  if (side * clips.SIDE, long * clips.FRAMES) != (sizes.image, sizes.clip) or sizes.frames < heard.shape[1]:
+  multiples = side >= 1 and long >= 1 and (side * clips.SIDE, long * clips.FRAMES) == (sizes.image, sizes.clip)
+  if not multiples or sizes.frames < heard.shape[1]:
     raise UserError(
       f'--config.model: found clip {sizes.clip}, image {sizes.image}, frames {sizes.frames}; expected multiples of '
       f'{clips.FRAMES} and {clips.SIDE}, and at least {heard.shape[1]}'

@@ -327,7 +327,7 @@ def table_of(c, found: Mapping, held: Mapping) -> dict:
     'notes': [
       'Text is the report, audio the sound, vision the video. Each scene has one of four answers: nobody, the report, '
       'the sound or the video contradicts the other two; `right: sound` is of the scenes where it is the sound.',
-      'In brackets: 95 % intervals of this one run, by drawing scenes.',
+      "In brackets: 95 % intervals of this one run over test scenes, by Wilson's formula.",
       'Alone, and in late fusion, the mean of all steps of a modality is answered from; in MulT the last step, as in '
       'its code.',
       'Without a modality: none of its steps may be read, and its features are 0. Trained with one missing in '

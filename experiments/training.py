@@ -48,6 +48,7 @@ AT_MOST = {  # the last seed but one: one more is a seed too
   'augment.pace': 0.9, 'augment.join': 1, 'augment.hide_time': 1,
 }  # fmt: skip
 ABOVE_0 = ('sample.temperature', 'sample.top_p', 'dvae.temperature', 'dvae.lowest', 'data.seconds', 'data.held_out')
+OF_A_RUN = ('checkpoints', 'tensorboard')  # folders in the workdir of any run
 SIZES = re.compile(r'model\.(\w+\.)?(width|heads|mlp|patch)')  # at least 1
 SHARES = re.compile(
   r'model\.(\w+\.)?(\w+_)?dropout|optim\.b2|frozen\.dropout|contrast\.(momentum|soft)|augment\.(warp|crop|drop)'
@@ -105,7 +106,10 @@ def folders(systems: Sequence[str]) -> dict[str, str]:
   """
   if len(set(systems)) != len(systems) or not systems:
     raise UserError(f'--config.systems: found {systems}, expected one or more, each once')
-  below = {system: re.sub(r'[^a-z0-9]+', '_', system).strip('_') for system in systems}
+  below = {system: re.sub(r'[^a-z0-9]+', '_', system.lower()).strip('_') for system in systems}
+  for system, folder in below.items():
+    if not folder or folder in OF_A_RUN:
+      raise UserError(f'--config.systems: found name {system!r}, expected a letter or digit, and none of {OF_A_RUN}')
   first: dict[str, str] = {}
   for system, folder in below.items():
     if first.setdefault(folder, system) != system:

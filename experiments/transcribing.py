@@ -111,6 +111,8 @@ class Speech:
     found, variables = load(folder)
     if not isinstance(found, Whisper):
       raise UserError(f'--weights={weights}: found {type(found).__name__}, expected Whisper')
+    if language != 'en' and found.text.vocab <= ENGLISH:
+      raise UserError(f'--language={language}: the weights {weights} know English alone, expected en')
     self.model, self.tokenizer, said = found, tokenizer_of(folder), rules(folder)
     self.variables = jax.device_put(variables)  # once, not at every call
     several = [LANGUAGE.format(language), TASK] if found.text.vocab > ENGLISH else []

@@ -2,6 +2,7 @@
 
 import math
 import os
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -16,11 +17,15 @@ def read(path: str | os.PathLike, about: str = 'sound') -> tuple[np.ndarray, int
   Files of floats are taken as they are, also beyond 1.
   Raises UserError, about `about`, for a file that is no sound, is damaged, holds no sample or one that is no number.
   """
+  if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+    raise UserError(f'{about} {path}: no file')  # a pipe would be waited for
   try:
     with open(path, 'rb') as opened, soundfile.SoundFile(opened) as file:
       rate, promised = file.samplerate, file.frames
       channels = file.read(dtype='float32', always_2d=True)
-  except (soundfile.SoundFileError, ValueError) as error:
+      opened.seek(0)
+      whole = _whole(opened)
+  except (soundfile.SoundFileError, ValueError, TypeError) as error:  # TypeError: headerless, by its name
     raise UserError(f'{about} {path}: no sound that can be read (WAV, FLAC or Ogg)') from error
   except OSError as error:
     raise UserError(f'{about} {path}: {error.strerror or error}') from error
@@ -28,9 +33,30 @@ def read(path: str | os.PathLike, about: str = 'sound') -> tuple[np.ndarray, int
     raise UserError(f'{about} {path}: found no sample, expected at least one')
   if len(channels) < promised:
     raise UserError(f'{about} {path}: damaged, found {len(channels):,} samples of {promised:,}')
+  if not whole:
+    raise UserError(f'{about} {path}: damaged, cut off after {len(channels):,} samples')
   if not np.isfinite(channels).all():
     raise UserError(f'{about} {path}: damaged, holds NaN or infinity')
   return channels.mean(1), rate
+
+
+def _whole(file: BinaryIO) -> bool:
+  """Whether a WAV has all the bytes that its header promises, and an Ogg its last page; of others True.
+
+  libsndfile takes what is there for all. A stream's header promises 0 or the most that it can.
+  """
+  content = file.read()
+  if content[:4] == b'OggS':
+    return bool(content[content.rfind(b'OggS') + 5] & 4)  # the flag of a stream's end
+  if content[:4] != b'RIFF':
+    return True
+  at = 12
+  while at + 8 <= len(content):
+    name, size = content[at : at + 4], int.from_bytes(content[at + 4 : at + 8], 'little')
+    if name == b'data':
+      return size in (0, 2**32 - 1) or at + 8 + size <= len(content)
+    at += 8 + size + size % 2
+  return True
 
 
 def resampled(wave: np.ndarray, rate: int, wanted: int) -> np.ndarray:

@@ -1,5 +1,7 @@
 """Sound files of every kind, resampling by hand, and every way in which a file is none."""
 
+import os
+
 import numpy as np
 import pytest
 import soundfile
@@ -54,8 +56,10 @@ def damaged(folder, name):
   elif name == 'nan.wav':
     soundfile.write(file, WAVE * np.nan, RATE, subtype='FLOAT')
   elif name.startswith('cut'):
-    soundfile.write(file, WAVE, RATE)
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2 if name != 'cut.wav' else 30])
+    soundfile.write(file, np.tile(WAVE, 30), RATE)
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 3 if name != 'cut in its header.wav' else 30])
+  elif name == 'pipe.wav':
+    os.mkfifo(file)
   elif name == 'folder.wav':
     file.mkdir()
   elif name != 'nowhere.wav':
@@ -67,9 +71,12 @@ def damaged(folder, name):
   ('empty.wav', 'found no sample, expected at least one'),
   ('nothing.wav', 'no sound that can be read (WAV, FLAC or Ogg)'),
   ('text.wav', 'no sound that can be read (WAV, FLAC or Ogg)'),
-  ('cut.wav', 'no sound that can be read'),
-  ('cut.flac', 'no sound that can be read'),
-  ('cut.ogg', 'no sound that can be read'),
+  ('cut in its header.wav', 'no sound that can be read'),
+  ('cut.wav', 'damaged, cut off after 1'),
+  ('cut.flac', ''),
+  ('cut.ogg', 'damaged, cut off after'),
+  ('pipe.wav', 'no file'),
+  ('text.raw', 'no sound that can be read'),
   ('nan.wav', 'damaged, holds NaN or infinity'),
   ('nowhere.wav', 'No such file or directory'),
   ('folder.wav', 'Is a directory'),

@@ -78,3 +78,14 @@ def test_a_number_of_clip_that_makes_no_sense_is_said(key, value, expected):
 def test_a_mean_of_nothing_is_left_out_and_one_that_is_no_number_is_not():
   found = training.scalars({'a': np.ma.masked_where(True, 1.0), 'b': np.ma.asarray(np.nan), 'c': np.ma.asarray(0.5)})
   assert list(found) == ['b', 'c'] and np.isnan(found['b']) and found['c'] == 0.5
+
+
+def test_every_system_has_a_folder_of_its_own():
+  assert training.folders(['LSTM', 'Merged, all', 'last']) == {'LSTM': 'lstm', 'Merged, all': 'merged_all', 'last': ''}
+  for names, words in (
+    (['—', 'a'], "found name '—'"),
+    (['Checkpoints', 'a'], 'none of'),
+    (['A', 'a', 'b'], 'for both'),
+  ):
+    with pytest.raises(UserError, match=words):
+      training.folders(names)
