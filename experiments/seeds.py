@@ -234,5 +234,5 @@ def headlines(every: Mapping[str, Sequence[Mapping]]) -> list[str]:
   if not rows:
     return []
   head = ['| what | reached | seeds | minutes a seed, at most | made by |', '|---|---|---|---|---|']
-  title = '**Search, captions, pictures, sound, series** (all tables: [docs/results.md](docs/results.md))'
+  title = '**Other tasks** (all tables: [docs/results.md](docs/results.md))'
   return ['', title, '', *head, *rows]

@@ -141,7 +141,7 @@ def main_table(result: Result) -> dict:
       row |= {'difference': percent(mine['difference'], mine['difference_interval'], True), 'p': p_value(mine['p'])}
       row['verdict'] = SHORT.get(mine['verdict'], mine['verdict'])
     row |= {'parameters': f'{cells[0]["parameters"]:,}', 'GFLOPs': f'{cells[0]["flops"] / 1e9:.3g}'}
-    row |= {'ms a step': f'{result.times[name]:.0f}'} if name in result.times else {}
+    row |= {'ms': f'{result.times[name]:.0f}'} if name in result.times else {}
     rows.append(row | ({'ours': True} if name == result.reference else {}))
   rows += [
     {
@@ -161,7 +161,7 @@ def main_table(result: Result) -> dict:
       'verdict',
       'parameters',
       'GFLOPs',
-      'ms a step',
+      'ms',
       'seeds',
     ],
     'rows': rows,

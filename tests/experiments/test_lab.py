@@ -202,7 +202,7 @@ def test_cells_say_together_what_can_be_said(task, finished):
   assert overall['late, concat']['verdict'] == 'worse' and overall['late, concat']['p'] == 2 / 1024
   assert overall['early merged']['accuracy'] == pytest.approx(0.9, abs=0.03)
   rows = result.main_table(found)['rows']
-  assert rows[0]['ms a step'] == '9' and rows[0]['parameters'] == '14,000'
+  assert rows[0]['ms'] == '9' and rows[0]['parameters'] == '14,000'
   made_of = result.sizes_table(found)['rows']
   assert made_of[1]['of them read'] == '13,000' and float(made_of[1]['least that shows']) > 0
   assert 'least that shows' not in made_of[0] and 'least that shows' not in made_of[2]
