@@ -86,7 +86,8 @@ class Apart(nn.Module):
     kernel_init = nn.initializers.normal(self.init_std)
     read: list[jax.Array] = []
     for s in self.streams:
-      x = nn.Dense(self.width, use_bias=False, kernel_init=kernel_init, name=f'project_{s}')(sequences[s])
+      given = jnp.where(masks[s].any(1)[:, None, None], sequences[s], 0)
+      x = nn.Dense(self.width, use_bias=False, kernel_init=kernel_init, name=f'project_{s}')(given)
       x = made_of(Net, self, f'{s}_reads_itself')(x, mask=masks[s], train=train)
       read.append(mean_there(x, masks[s]))
     return {'answers': answered(jnp.concatenate(read, -1), self.num_answers, self.out_dropout, self.init_std, train)}

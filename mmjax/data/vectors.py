@@ -47,7 +47,8 @@ def read(
         lines += 1
         size = size or len(line.split(' ')) - 1
         word, *numbers = line.rsplit(' ', size)
-        if len(numbers) != size or not size or not word:
+        more = word.rpartition(' ')[2] if ' ' in word else ''  # a word may have spaces in it, and no number at its end
+        if len(numbers) != size or not size or not word or _number(more):
           raise UserError(f'{path}, line {number}: found {len(line.split()) - 1} numbers, expected a word and {size}')
         at = row.get(word)
         if at is not None and at not in kept:
@@ -63,6 +64,14 @@ def read(
   table = np.random.default_rng(seed).normal(0, values.std(), (len(row), size)).astype(np.float32)
   table[found] = values
   return table, found
+
+
+def _number(text: str) -> bool:
+  try:
+    float(text)
+  except ValueError:
+    return False
+  return True
 
 
 def _header(line: str) -> tuple[int, int] | None:

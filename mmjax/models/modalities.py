@@ -74,8 +74,12 @@ class Encoder(nn.Module):
     self.check(modality, x)
     if modality in ('image', 'video'):
       x = to_float(x)
+    here = mask.reshape(len(mask), -1).any(1)
+    x = jnp.where(here.reshape(-1, *[1] * (x.ndim - 1)), x, 0)  # what is not there can be NaN
     if mask.ndim == 1 and modality != 'image':
       mask = jnp.broadcast_to(mask[:, None], x.shape[:2])
+    elif mask.ndim == 3 and modality != 'series':
+      mask = mask.any(-1)
     return encode(self, x, mask, train)
 
   def check(self, modality: str, x: jax.Array) -> None:

@@ -120,7 +120,10 @@ class MulT(nn.Module):
     drop = lambda x, rate: nn.Dropout(rate, deterministic=not train)(x)
     x = {}
     for s in STREAMS:
-      given = drop(sequences[s], self.embed_dropout) if s == 't' else sequences[s]
+      given = sequences[s]
+      if s in masks:  # who may read nothing reads the mean of all, and who is not there asks: both of zeros
+        given = jnp.where(masks[s].any(1)[:, None, None], given, 0)
+      given = drop(given, self.embed_dropout) if s == 't' else given
       same = given.shape[-1] == self.width and 'no projection' in self.quirks
       project = nn.Dense(self.width, use_bias=False, kernel_init=kernel_init, name=f'project_{s}')
       x[s] = given if same else project(given)

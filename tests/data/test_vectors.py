@@ -62,6 +62,7 @@ def test_it_fits_a_tokeniser(tmp_path):
 
 @pytest.mark.parametrize('text, words', [
   ('a 1 2\nb 1\n', r'line 2: found 1 numbers, expected a word and 2'),
+  ('the 1 2 3\na 4 5 6 7\n', 'line 2: found 4 numbers, expected a word and 3'),
   ('2 2\na 1 2\nred 1 x\n', r"line 3: could not convert string to float: 'x'; expected numbers"),
   ('red 1 nan\n', 'line 1: found a number that is not finite'),
   ('3 2\nred 1 2\n', r'found 1 vectors, expected the 3 of its first line'),

@@ -57,10 +57,10 @@ def batch(seed=0):
 
 
 @functools.cache
-def system(name):
+def system(name, targets='t'):
   """(model, its first variables) at a small size."""
   c = config.get_config()
-  c.model.width, c.model.heads, c.model.layers, c.apart.layers, c.model.targets = 8, 2, 1, 1, 't'
+  c.model.width, c.model.heads, c.model.layers, c.apart.layers, c.model.targets = 8, 2, 1, 1, targets
   model = mult.model_of(name, c, 4)
   return model, jax.jit(functools.partial(model.init, train=False))(jax.random.key(0), *mult.given(batch()))
 
@@ -99,13 +99,14 @@ def test_what_is_missing_leaves_numbers():
   assert not np.allclose(first, answers(model, variables, given))
 
 
-@pytest.mark.parametrize('name', ['audio', 'late'])
+@pytest.mark.parametrize('name', ['audio', 'late', 'mult'])
 def test_numbers_behind_the_mask_of_what_is_missing_are_not_read(name):
-  model, variables = system(name)
+  model, variables = system(name, targets='taf')
   gone = {**batch(), 'a_mask': np.zeros_like(batch()['a_mask'])}
   first = answers(model, variables, gone)
   assert np.isfinite(first).all()
   np.testing.assert_allclose(first, answers(model, variables, {**gone, 'a': gone['a'][::-1] + 1}), atol=1e-6)
+  np.testing.assert_allclose(first, answers(model, variables, {**gone, 'a': gone['a'] * np.nan}), atol=1e-6)
 
 
 def test_samples_lack_a_modality_as_often_as_asked():

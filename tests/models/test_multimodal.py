@@ -108,6 +108,11 @@ def test_a_modality_that_is_missing_is_read_by_nobody(schedule):
   other = fused(schedule, louder, there)
   assert jnp.isfinite(first['answers']).all()
   np.testing.assert_allclose(first['answers'], other['answers'], atol=1e-5)
+  nowhere = {
+    s: INPUTS[s].astype(np.float32) + np.array([0, np.nan, 0]).reshape(-1, *[1] * (INPUTS[s].ndim - 1)) for s in 'va'
+  }
+  gone = dict.fromkeys('va', there['s'])
+  assert jnp.isfinite(fused(schedule, INPUTS | nowhere, gone)['answers']).all()
   assert not np.allclose(first['answers'][1], fused(schedule)['answers'][1], atol=1e-4)
 
 
