@@ -81,13 +81,14 @@ def run(c: Any, args: Any) -> None:
     write_atomic(workdir / 'config.json', json.dumps(config, indent=2, sort_keys=True) + '\n')
     check_done(c, cells)
     errors = work(c, task, mine, workdir / 'failed')
-    if not timing.known(workdir, sized):
-      say('timing a step of each')
-      timing.keep(workdir, sized, timing.measure(c, task, sized))
   else:
     errors = {}
-  if not errors or any(cell.done for cell in cells):
-    finish(c, task, cells, workdir, config, timing.known(workdir, sized))
+  done = [size for size in sized if any(cell.done for cell in cells if cell.sized is size)]
+  if done and not args.report_only and not timing.known(workdir, done):
+    say('timing a step of each')
+    timing.keep(workdir, done, timing.measure(c, task, done))
+  if done or not errors:
+    finish(c, task, cells, workdir, config, timing.known(workdir, done))
   if errors:
     first, error = next(iter(errors.items()))
     raise RunError(

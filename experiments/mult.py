@@ -35,7 +35,7 @@ from mmjax import objectives, train
 from mmjax.data import mosi, witnesses
 from mmjax.data.pipeline import load
 from mmjax.errors import UserError, nearest
-from mmjax.layers.blocks import made_of, mean_there
+from mmjax.layers.blocks import made_of, mean_there, zero_missing
 from mmjax.metrics import sentiment
 from mmjax.models.mult import STREAMS, MulT, Net, answered
 from mmjax.workdir import open_workdir
@@ -86,8 +86,8 @@ class Apart(nn.Module):
     kernel_init = nn.initializers.normal(self.init_std)
     read: list[jax.Array] = []
     for s in self.streams:
-      given = jnp.where(masks[s].any(1)[:, None, None], sequences[s], 0)
-      x = nn.Dense(self.width, use_bias=False, kernel_init=kernel_init, name=f'project_{s}')(given)
+      project = nn.Dense(self.width, use_bias=False, kernel_init=kernel_init, name=f'project_{s}')
+      x = project(zero_missing(sequences[s], masks[s]))
       x = made_of(Net, self, f'{s}_reads_itself')(x, mask=masks[s], train=train)
       read.append(mean_there(x, masks[s]))
     return {'answers': answered(jnp.concatenate(read, -1), self.num_answers, self.out_dropout, self.init_std, train)}

@@ -207,8 +207,11 @@ def read(c: Any, cell: Cell) -> tuple[dict, dict[str, np.ndarray]]:
     content = (cell.folder / ANSWERS).read_bytes()
     if not isinstance(config, dict):
       raise TypeError('config.json holds no config')
-    damaged = DONE * (checksum(found) != found['sha256'])
-    damaged = damaged or ANSWERS * (hashlib.sha256(content).hexdigest() != found['answers_sha256'])
+    damaged = ''
+    if checksum(found) != found['sha256']:
+      damaged = DONE
+    elif hashlib.sha256(content).hexdigest() != found['answers_sha256']:
+      damaged = ANSWERS
     if not damaged:
       with np.load(cell.folder / ANSWERS, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}

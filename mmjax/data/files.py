@@ -45,3 +45,12 @@ def readable(
   if len(kept) < len(paths):
     print(f'left out {len(paths) - len(kept):,} of {len(paths):,} of {what} that cannot be read', file=sys.stderr)
   return values, kept
+
+
+def is_number(word: str) -> bool:
+  """Whether a word of a text file is a number, be it NaN."""
+  try:
+    float(word)
+  except ValueError:
+    return False
+  return True

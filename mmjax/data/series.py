@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mmjax.data.files import is_number
 from mmjax.errors import UserError, nearest
 
 SETS = {  # name -> (channels, classes, training cases, test cases)
@@ -129,20 +130,12 @@ def _numbers(where: str, part: str, missing: str) -> np.ndarray:
   try:
     found = np.array(['nan' if word == '?' else word for word in words], np.float32)
   except ValueError:
-    odd = next(word for word in words if word != '?' and not _is_number(word))
+    odd = next(word for word in words if word != '?' and not is_number(word))
     raise UserError(f'{where}: found {odd[:40]!r}, expected a number or ?') from None
   known = np.array([word != '?' for word in words])
   if not np.isfinite(found[known]).all():
     raise UserError(f'{where}: found {words[int(np.argmax(known & ~np.isfinite(found)))]!r}, expected a number or ?')
   return found
-
-
-def _is_number(word: str) -> bool:
-  try:
-    float(word)
-  except ValueError:
-    return False
-  return True
 
 
 def load(name: str, folders: Sequence[str] | None = None) -> dict[str, Cases]:

@@ -10,6 +10,8 @@ from scipy.signal import resample_poly
 
 from mmjax.errors import UserError
 
+OGG_PAGE = 65_307  # bytes, the most that a page has
+
 
 def read(path: str | os.PathLike, about: str = 'sound') -> tuple[np.ndarray, int]:
   """A sound file -> (wave [S] float32, the mean of its channels, in -1..1; samples a second).
@@ -45,17 +47,19 @@ def _whole(file: BinaryIO) -> bool:
 
   libsndfile takes what is there for all. A stream's header promises 0 or the most that it can.
   """
-  content = file.read()
-  if content[:4] == b'OggS':
-    return bool(content[content.rfind(b'OggS') + 5] & 4)  # the flag of a stream's end
-  if content[:4] != b'RIFF':
-    return True
+  size = file.seek(0, os.SEEK_END)
+  start = lambda at, count: (file.seek(at), file.read(count))[1]
+  kind = start(0, 4)
+  if kind == b'OggS':
+    _, _, page = start(max(size - OGG_PAGE, 0), OGG_PAGE).rpartition(kind)
+    return page[1:2] != b'' and bool(page[1] & 4)  # the flag of a stream's end
   at = 12
-  while at + 8 <= len(content):
-    name, size = content[at : at + 4], int.from_bytes(content[at + 4 : at + 8], 'little')
-    if name == b'data':
-      return size in (0, 2**32 - 1) or at + 8 + size <= len(content)
-    at += 8 + size + size % 2
+  while kind == b'RIFF' and at + 8 <= size:
+    head = start(at, 8)
+    long = int.from_bytes(head[4:], 'little')
+    if head[:4] == b'data':
+      return long in (0, 2**32 - 1) or at + 8 + long <= size
+    at += 8 + long + long % 2
   return True
 
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mmjax.data.files import is_number
 from mmjax.errors import UserError
 
 
@@ -48,7 +49,7 @@ def read(
         size = size or len(line.split(' ')) - 1
         word, *numbers = line.rsplit(' ', size)
         more = word.rpartition(' ')[2] if ' ' in word else ''  # a word may have spaces in it, and no number at its end
-        if len(numbers) != size or not size or not word or _number(more):
+        if len(numbers) != size or not size or not word or is_number(more):
           raise UserError(f'{path}, line {number}: found {len(line.split()) - 1} numbers, expected a word and {size}')
         at = row.get(word)
         if at is not None and at not in kept:
@@ -64,14 +65,6 @@ def read(
   table = np.random.default_rng(seed).normal(0, values.std(), (len(row), size)).astype(np.float32)
   table[found] = values
   return table, found
-
-
-def _number(text: str) -> bool:
-  try:
-    float(text)
-  except ValueError:
-    return False
-  return True
 
 
 def _header(line: str) -> tuple[int, int] | None:

@@ -53,6 +53,12 @@ def mean_there(x: jax.Array, mask: jax.Array) -> jax.Array:
   return (x * there).sum(1) / jnp.maximum(there.sum(1), 1)
 
 
+def zero_missing(x: jax.Array, mask: jax.Array) -> jax.Array:
+  """x [B,...], 0 where mask bool [B,...] says that nothing is there: what stands there, be it NaN, is read by nobody."""
+  here = mask.reshape(len(mask), -1).any(1)
+  return jnp.where(here.reshape(-1, *[1] * (x.ndim - 1)), x, 0)
+
+
 def unit(x: jax.Array) -> jax.Array:
   """x [..., D] with length 1."""
   return x / jnp.linalg.norm(x, axis=-1, keepdims=True)

@@ -29,7 +29,7 @@ from mmjax.encoders.series import steps as read_steps
 from mmjax.encoders.text import WordRNN
 from mmjax.encoders.video import FrameRNN, TubeletEmbed, VideoConv
 from mmjax.errors import UserError, nearest
-from mmjax.layers.blocks import convolved, made_of
+from mmjax.layers.blocks import convolved, made_of, zero_missing
 from mmjax.layers.embed import Embed
 from mmjax.models.ast import AST
 from mmjax.models.bert import BERT
@@ -74,8 +74,7 @@ class Encoder(nn.Module):
     self.check(modality, x)
     if modality in ('image', 'video'):
       x = to_float(x)
-    here = mask.reshape(len(mask), -1).any(1)
-    x = jnp.where(here.reshape(-1, *[1] * (x.ndim - 1)), x, 0)  # what is not there can be NaN
+    x = zero_missing(x, mask)
     if mask.ndim == 1 and modality != 'image':
       mask = jnp.broadcast_to(mask[:, None], x.shape[:2])
     elif mask.ndim == 3 and modality != 'series':

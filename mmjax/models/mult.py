@@ -22,7 +22,7 @@ from flax import linen as nn
 
 from mmjax.errors import UserError
 from mmjax.fusion.layers import FusionStack
-from mmjax.layers.blocks import made_of
+from mmjax.layers.blocks import made_of, zero_missing
 
 STREAMS = 'taf'  # text, audio, vision (features of video frames), in the order of the paper's L, A, V
 QUIRKS = ('no projection', 'no position')  # where F is D; for a step that begins with 0
@@ -122,7 +122,7 @@ class MulT(nn.Module):
     for s in STREAMS:
       given = sequences[s]
       if s in masks:  # who may read nothing reads the mean of all, and who is not there asks: both of zeros
-        given = jnp.where(masks[s].any(1)[:, None, None], given, 0)
+        given = zero_missing(given, masks[s])
       given = drop(given, self.embed_dropout) if s == 't' else given
       same = given.shape[-1] == self.width and 'no projection' in self.quirks
       project = nn.Dense(self.width, use_bias=False, kernel_init=kernel_init, name=f'project_{s}')
