@@ -54,7 +54,7 @@ def mean_there(x: jax.Array, mask: jax.Array) -> jax.Array:
 
 
 def zero_missing(x: jax.Array, mask: jax.Array) -> jax.Array:
-  """x [B,...], 0 where mask bool [B,...] says that nothing is there: what stands there, be it NaN, is read by nobody."""
+  """x [B,...], 0 where mask bool [B,...] says that nothing is there: what stands there, be it NaN, nobody reads."""
   here = mask.reshape(len(mask), -1).any(1)
   return jnp.where(here.reshape(-1, *[1] * (x.ndim - 1)), x, 0)
 
