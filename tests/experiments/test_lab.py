@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 
+from configs.fusion_ablation import VARIANTS
 from experiments import fusion_ablation, keep, showing, telling
 from experiments import visual_questions as task_of
 from experiments.lab import board, broken, page, result, timing
@@ -458,5 +459,5 @@ def test_answers_are_counted_where_they_are_asked(task):
 
 def test_the_question_alone_is_always_in_the_table(task):
   assert next(row['system'] for row in showing.floors(task)) == 'majority answer of each question'
-  for variant in ('sort_of_clevr', 'quick', 'full', 'pixels', 'easy_vqa', 'volta', 'tiny', 'baselines'):
+  for variant in VARIANTS:
     assert any(not fusion.sees for fusion in grid_of.fusions(cli.load_config(f'configs/fusion_ablation.py:{variant}')))
