@@ -44,12 +44,12 @@ def run() -> None:
 
   for file in args.files:
     sounds.read(file)  # all of them, before slow work begins
-  if args.out:
-    args.out.mkdir(parents=True, exist_ok=True)
   for folder in {picture.parent for picture in args.pictures}:
-    if not os.access(folder, os.W_OK | os.X_OK):
+    if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
       raise UserError(f'{folder} cannot be written to; expected --out=FOLDER for the pictures')
   speech = transcribing.Speech(args.weights, args.language)
+  if args.out:
+    args.out.mkdir(parents=True, exist_ok=True)
   total = spent = 0.0
   for file, picture in zip(args.files, args.pictures, strict=True):
     heard = speech.hear(file)

@@ -36,6 +36,9 @@ START, END, LANGUAGE, TASK, NO_TIMES = (
 )  # fmt: skip
 CUT = 5.0  # seconds at the end of a window (at most its half), in whose quietest place the next begins
 SILENT = 1e-4  # a window with no sample above this (3 steps of 16 bits) says nothing: asked, Whisper would make it up
+NO_SPEECH = ('<|nospeech|>', '<|nocaptions|>')  # one of them, by the weights' age: its probability right after START
+# section 4.5: nothing is said where it is above the first, and a token's mean log-probability below the other
+UNHEARD, UNSURE = 0.6, -1.0
 MOST_DRAWN = 12  # windows of a picture
 
 
@@ -117,6 +120,7 @@ class Speech:
     self.variables = jax.device_put(variables)  # once, not at every call
     several = [LANGUAGE.format(language), TASK] if found.text.vocab > ENGLISH else []
     self.prompt, self.end = [self.id(token) for token in (START, *several, NO_TIMES)], self.id(END)
+    self.none = next((n for n in map(self.tokenizer.token_to_id, NO_SPEECH) if n is not None), None)
     self.samples = found.sound.frames * mel.HOP
     self.rows = len(self.prompt) + found.text.positions // 2  # the most that is written of a window, as released
     layers = parse(found.text.schedule).groups[0].repeats
@@ -134,10 +138,18 @@ class Speech:
       return generate.greedy(step, jnp.array([self.prompt]), length=self.rows, end=self.end, pad=self.end)
 
     @jax.jit
+    def doubt(variables, ids, heard):  # how likely nothing is said [], and each id but the first as it was chosen
+      scores = found.apply(variables, ids, heard, train=False, method='write')[0].astype(jnp.float32)
+      allowed = scores.at[:, jnp.array(said.never, int)].set(generate.NEVER)
+      allowed = allowed.at[len(self.prompt) - 1, jnp.array(said.first, int)].set(generate.NEVER)
+      told = jnp.take_along_axis(jax.nn.log_softmax(allowed[:-1]), ids[0, 1:, None], -1)[:, 0]
+      return jax.nn.softmax(scores[0])[self.none], told
+
+    @jax.jit
     def look(variables, ids, heard):  # of this the scores are not asked for, and not computed
       return found.apply(variables, ids, heard, train=False, method='write', mutable=[MAPS])[1][MAPS]['text']['encoder']
 
-    self._listen, self._write, self._look = listen, write, look
+    self._listen, self._write, self._doubt, self._look = listen, write, doubt, look
     self._read(np.zeros(1, np.float32), 0.0)  # compiles
 
   def id(self, token: str) -> int:
@@ -175,12 +187,12 @@ class Speech:
     ids, spectrogram, heard = self.ids(wave)
     whole = np.full((1, self.rows), self.end)
     whole[0, : len(self.prompt) + len(ids)] = [*self.prompt, *ids]
+    if self._unheard(whole, len(ids), heard):
+      ids = []
     captured = self._look(self.variables, whole, heard)
     lengths = {'t': self.rows, 'a': heard.shape[1]}
     layers = list(maps.read(captured, self.model.text.schedule, lengths, 't', 'a').values())
-    before = (
-      len(self.prompt) - 1
-    )  # the row of a token is that of the one before, which foretells it; and one of the end
+    before = len(self.prompt) - 1  # a token's row is that of the one before, which foretells it; and one of the end
     weights = np.stack([layers[n][0, h, before : before + len(ids) + 1, :tokens] for n, h in self.heads])
     near, at = aligned(weights / weights.sum(-1, keepdims=True))
     words, rows = [], []
@@ -189,6 +201,14 @@ class Speech:
       rows.append(near[list(group)].max(0))
     rows = [row / max(row.max(), 1e-9) for row in rows]
     return Window(begins, len(wave) / mel.RATE, spectrogram[:frames], words, np.array(rows).reshape(-1, tokens))
+
+  def _unheard(self, whole: np.ndarray, count: int, heard: jax.Array) -> bool:
+    """Whether nothing is said where the model wrote `count` ids: it deems that likely, and was unsure of them."""
+    start = len(self.prompt)
+    if self.none is None or self._doubt(self.variables, whole[:, :start], heard)[0] <= UNHEARD:
+      return False  # which needs no more than the prompt's scores
+    told = np.asarray(self._doubt(self.variables, whole, heard)[1])
+    return bool(told[start - 1 : start + count].mean() < UNSURE)  # of what was written, and of the end
 
   def groups(self, ids: Sequence[int]) -> list[range]:
     """Which ids, one behind the other, make a word: it begins with a space, or with the text."""

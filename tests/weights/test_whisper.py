@@ -89,6 +89,24 @@ def test_few_words_are_wrong(speech, written):
   assert rate < 0.15
 
 
+def test_where_nothing_is_said_nothing_is_written(speech, tmp_path):
+  import ctranslate2
+  import soundfile
+
+  engine = ctranslate2.models.Whisper(str(transcribing.folder_of(PACKAGE)), device='cpu', compute_type='float32')
+  noise = np.random.default_rng(0).normal(0, 0.01, 5 * mel.RATE).astype(np.float32)
+  beep = sounds.load(prompts.FOLDER / 'descending-2tone.wav', mel.RATE)
+  for wave in noise, beep:
+    ids, _, heard = speech.ids(wave)
+    features = np.asarray(mel.whisper(np.pad(wave, (0, speech.samples - wave.size))[None])).swapaxes(1, 2)
+    theirs = ctranslate2.StorageView.from_array(np.ascontiguousarray(features))
+    (found,) = engine.generate(theirs, [speech.prompt], beam_size=1, return_no_speech_prob=True)
+    none = float(speech._doubt(speech.variables, np.array([speech.prompt]), heard)[0])
+    assert ids and abs(none - found.no_speech_prob) < 1e-3 and none > transcribing.UNHEARD
+    soundfile.write(tmp_path / 'a.wav', wave, mel.RATE)
+    assert speech.hear(tmp_path / 'a.wav').text == ''
+
+
 def test_the_folder_that_import_makes_says_the_same(speech, waves, written, tmp_path):
   import_(transcribing.folder_of(PACKAGE), tmp_path / 'ours')
   model, variables = load(tmp_path / 'ours')
