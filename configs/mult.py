@@ -66,7 +66,7 @@ def get_config(variant: str = 'witnesses') -> ConfigDict:
 
   if variant == 'base':  # main.py of the released code, for mosei_senti
     c.data.name, c.data.padding, c.data.images = 'mosi', 'read', 24
-    c.systems = ('mult',)
+    c.systems = ('text', 'audio', 'vision', 'late', 'mult')
     c.model.width, c.model.heads, c.model.layers = 30, 5, 5
     c.model.causal, c.model.quirks = True, ('no projection', 'no position')
     c.model.attention_dropout = c.model.relu_dropout = c.model.dropout = 0.1

@@ -36,7 +36,7 @@ from mmjax.data import mosi, witnesses
 from mmjax.data.pipeline import load
 from mmjax.errors import UserError, nearest
 from mmjax.layers.blocks import made_of, mean_there, zero_missing
-from mmjax.metrics import sentiment
+from mmjax.metrics import retrieval, sentiment
 from mmjax.models.mult import STREAMS, MulT, Net, answered
 from mmjax.workdir import open_workdir
 
@@ -136,8 +136,7 @@ def prepare(c: Any) -> Task:
     found = mosi.read(c.data.file)
     part = lambda arrays: inputs(c, *mosi.features(arrays)) | {'target': arrays['labels']}
     splits = {'train': part(found['train']), 'validation': part(found['valid']), 'test': part(found['test'])}
-    told = lambda out, held: sentiment.scores(out[:, 0], held['target'])
-    return Task(splits, 1, objectives.absolute_error, told)
+    return Task(splits, 1, objectives.absolute_error, felt)
   splits = {}
   for split in witnesses.SPLITS:
     source = list(load(witnesses.Witnesses, split, c.data.dir or None))
@@ -212,6 +211,14 @@ def accuracy(out: np.ndarray, held: Mapping) -> dict[str, pairs.Score]:
   return {name: pairs.share(right[of]) for name, of in parts.items()}
 
 
+def felt(out: np.ndarray, held: Mapping) -> dict[str, pairs.Score]:
+  """The measures of metrics/sentiment.py, with 95 % intervals that draw samples."""
+  both = np.stack([out[:, 0], held['target']], 1)
+  told = lambda drawn: list(sentiment.scores(*drawn.T).values())
+  parts = zip(told(both), *retrieval.interval(told, both), strict=True)
+  return dict(zip(sentiment.scores(*both.T), parts, strict=True))
+
+
 def run(c, args) -> None:
   began, fresh = time.time(), args.mode == 'train'
   training.begin(c, args, complete.get_config(), 'configs/mult.py')
@@ -266,7 +273,7 @@ def finish(c, found: Mapping, task: Task, model: nn.Module, variables: Mapping, 
       likely = np.asarray(jax.nn.softmax(outputs(c, model, variables, held)))
       drawings = [witnessing.drawing(n, held, likely[n], read) for n in witnessing.chosen(held)]
   else:
-    summary = [(name, f'{found[last][""][name]:.3f}') for name in ('MAE', 'correlation')]
+    summary = [(name, f'{found[last][""][name][0]:.3f}') for name in ('MAE', 'correlation')]
     summary += [('data', f'{c.data.file}; padding is {c.data.padding}')]
   summary += [
     ('shown', f'{name_of(last)}; the others are in the table'),
@@ -304,13 +311,14 @@ def table_of(c, found: Mapping, held: Mapping) -> dict:
   if c.data.name == 'mosi':
     names = ['MAE', 'correlation', 'Acc-7', 'Acc-5']
     names += [f'{kind}, {zeros}' for zeros in sentiment.ZEROS for kind in ('Acc-2', 'F1')]
-    cell = lambda name, x: telling.Cell(x, decimals=3) if name in names[:2] else telling.Cell(100 * x)
-    rows = rows_of(c, found, lambda scores: {name: cell(name, scores[name]) for name in names}, count)
+    cell = lambda name, *x: telling.Cell(*x, decimals=3) if name in names[:2] else pairs.shown('', *x)
+    rows = rows_of(c, found, lambda scores: {name: cell(name, *scores[name]) for name in names}, count)
     for who, figures in PUBLISHED:
       rows.append({'system': who, 'test': 'published'} | {name: str(value) for name, value in figures.items()})
     notes = [
       'Three accuracies are called Acc-2, and are not to be compared with one another: labels of 0 are left out (the '
       "paper's, MMSA's Non0), count as positive (MMSA's Has0), or as not positive. Shares are in percent.",
+      'In brackets: 95 % intervals of this one run, by bootstrap over test samples.',
       'Missing: no step of the modality may be read, and its features are 0; trained without a modality at a rate of '
       f'{c.augment.drop}.',
     ]

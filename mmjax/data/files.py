@@ -41,9 +41,9 @@ def readable(
         values.append(value)
         kept.append(path)
   if not kept:
-    raise UserError(f'found {len(paths):,} of {what}, of which none can be read; expected at least one')
+    raise UserError(f'{what}: of {len(paths):,} none can be read, expected at least one')
   if len(kept) < len(paths):
-    print(f'left out {len(paths) - len(kept):,} of {len(paths):,} of {what} that cannot be read', file=sys.stderr)
+    print(f'{what}: {len(paths) - len(kept):,} of {len(paths):,} cannot be read and are left out', file=sys.stderr)
   return values, kept
 
 

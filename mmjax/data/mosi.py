@@ -18,6 +18,7 @@ one turns it into the above with CONVERT.
 """
 
 import argparse
+import sys
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -26,6 +27,7 @@ from zipfile import BadZipFile
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from mmjax import cli
 from mmjax.errors import UserError, nearest
 from mmjax.workdir import expanded
 
@@ -60,6 +62,8 @@ def read(file: str | Path) -> dict[str, Arrays]:
     found = READERS[path.suffix](path)
   except DAMAGED as error:
     reason = str(getattr(error, 'strerror', None) or error or type(error).__name__).splitlines()[0]
+    if 'allow_pickle' in reason:  # numpy's advice, which is not ours
+      reason = 'holds Python objects, which are not opened here'
     raise UserError(f'{path}: cannot be read: {reason}; expected arrays as in {__name__}') from error
   splits = {split: {part: _part(path, found, split, part) for part in PARTS} for split in SPLITS}
   for split, arrays in splits.items():
@@ -151,17 +155,14 @@ def told(file: str | Path) -> list[str]:
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(
+  parser = cli.Parser(
     prog='python -m mmjax.data.mosi', description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
   parser.add_argument('file', nargs='+')
   for file in parser.parse_args().file:
-    try:
-      lines = told(file)
-    except UserError as error:
-      parser.exit(2, f'error: {error}\n')
+    lines = told(file)
     print('\n'.join([f'{file}:', *(f'  {line}' for line in lines)]))
 
 
 if __name__ == '__main__':
-  main()
+  sys.exit(cli.exit_code(main))

@@ -11,13 +11,15 @@ from scipy.signal import resample_poly
 from mmjax.errors import UserError
 
 OGG_PAGE = 65_307  # bytes, the most that a page has
+RATES = 100, 1_000_000  # samples a second that a file can have: others are damage, or would ask for all memory
 
 
 def read(path: str | os.PathLike, about: str = 'sound') -> tuple[np.ndarray, int]:
   """A sound file -> (wave [S] float32, the mean of its channels, in -1..1; samples a second).
 
   Files of floats are taken as they are, also beyond 1.
-  Raises UserError, about `about`, for a file that is no sound, is damaged, holds no sample or one that is no number.
+  Raises UserError, about `about`, for a file that is no sound, is damaged, holds no sample or one that is no number,
+  and for a rate outside of RATES.
   """
   if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
     raise UserError(f'{about} {path}: no file')  # a pipe would be waited for
@@ -31,6 +33,8 @@ def read(path: str | os.PathLike, about: str = 'sound') -> tuple[np.ndarray, int
     raise UserError(f'{about} {path}: no sound that can be read (WAV, FLAC or Ogg)') from error
   except OSError as error:
     raise UserError(f'{about} {path}: {error.strerror or error}') from error
+  if not RATES[0] <= rate <= RATES[1]:
+    raise UserError(f'{about} {path}: found {rate:,} samples a second, expected {RATES[0]} to {RATES[1]:,}')
   if not len(channels):
     raise UserError(f'{about} {path}: found no sample, expected at least one')
   if len(channels) < promised:

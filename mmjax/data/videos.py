@@ -27,6 +27,8 @@ _CUT = re.compile(r'partial file|ended prematurely|[Cc]orrupt|Error during demux
 _BROKEN = re.compile(
   r'[Ii]nvalid data|Error (submitting|while decoding|decoding)|decode_frame|Header missing'
 )  # of sound
+_LIST = re.compile(r'Input #0, (concat|hls|dash|imf)')  # what one file names may be any other
+_WHO = re.compile(r'^(\[[^]]*\] )+')  # the part of ffmpeg that speaks
 _COUNT = re.compile(r'frame= *(\d+)')
 
 
@@ -46,10 +48,12 @@ def probe(path: str | os.PathLike, limit: float = LIMIT, about: str = 'video') -
   """What a video file holds; its packets are counted, none is decoded.
 
   limit: seconds that it may take. Raises UserError, about `about`, for a file that is no video, holds no frame, is
-  damaged or cut off, or takes longer. Kinds of file that do not tell where they end (MPEG, Ogg, GIF), cut off, are
-  shorter videos.
+  damaged or cut off, names other files in place of holding a video, or takes longer. Kinds of file that do not tell
+  where they end (MPEG, Ogg, GIF), cut off, are shorter videos.
   """
   said = _run(path, ('-map', '0:V:0', '-c', 'copy', '-f', 'null', '-'), limit, about, level='info')[1]
+  if names := _LIST.search(said):
+    raise UserError(f'{about} {path}: a list of other files ({names[1]}), expected a video')
   size, rate, count = _VIDEO.search(said), _RATE.search(said), _COUNT.findall(said)
   if not size or not rate or not count or not int(count[-1]) or not float(rate[1]):
     raise UserError(f'{about} {path}: found no frame, expected at least one')
@@ -80,7 +84,8 @@ def read(
   `start` on; 'random', the same from a start drawn from `rng`. Where a video is too short, 'uniform' has frames more
   than once, and the others have the last one over and over.
   limit: seconds that each of two processes may take. Raises UserError, about `about`, for a wrong argument, and for a
-  file as in `probe`, or of which not all these frames come.
+  file as in `probe`, of which not all these frames come, or of which ffmpeg says that it is damaged up to the last of
+  them: some codecs (VP8) decode what is damaged without a word.
   """
   if how not in HOWS:
     raise UserError(f'how: found {how!r}, expected one of {HOWS}{nearest(how, HOWS)}')
@@ -94,7 +99,9 @@ def read(
   take = '+'.join(f'eq(n\\,{n})' for n in wanted)
   how_many = ('-fps_mode', 'passthrough', '-frames:v', str(len(wanted)))
   raw = ('-f', 'rawvideo', '-pix_fmt', 'rgb24', 'pipe:1')
-  found, _ = _run(path, ('-map', '0:V:0', '-vf', f'select={take},{fit}', *how_many, *raw), limit, about)
+  found, said = _run(path, ('-map', '0:V:0', '-vf', f'select={take},{fit}', *how_many, *raw), limit, about)
+  if said.strip():  # a damaged frame is decoded into something all the same
+    raise UserError(f'{about} {path}: damaged: {_WHO.sub("", said.strip()).splitlines()[0]}')
   size = side * side * 3
   if len(found) != size * len(wanted):
     raise UserError(f'{about} {path}: damaged, found {len(found) // size} of the {len(wanted)} frames asked for')

@@ -71,7 +71,7 @@ class Bottleneck(nn.Module):
 class ResNet(nn.Module):
   """image [B,h,w,3] float -> [B,h/32,w/32,32 width]. blocks: bottlenecks of each stage. Changes 'batch_stats'.
 
-  Raises UserError for another number of stages.
+  Raises UserError for another number of stages, and a width below 2.
   """
 
   blocks: tuple[int, ...]
@@ -81,6 +81,8 @@ class ResNet(nn.Module):
   def __call__(self, image: jax.Array, *, train: bool) -> jax.Array:
     if len(self.blocks) != STAGES:
       raise UserError(f'blocks: found {self.blocks}, expected a number for each of the {STAGES} stages')
+    if self.width < 2:
+      raise UserError(f'width: found {self.width}, expected at least 2, of which the stem has half')
     x = image
     for n, (channels, stride) in enumerate(((self.width // 2, 2), (self.width // 2, 1), (self.width, 1)), 1):
       x = convolution(channels, 3, stride, name=f'stem{n}')(x)

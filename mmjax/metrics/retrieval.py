@@ -4,6 +4,7 @@ Q queries, N candidates, G groups of queries.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -39,16 +40,16 @@ def chance(right: np.ndarray, k: int) -> float:
 
 
 def interval(
-  measure: Callable[[np.ndarray], float],
+  measure: Callable[[np.ndarray], Any],
   values: np.ndarray,
   groups: np.ndarray | None = None,
   level: float = 0.95,
   draws: int = 1000,
   seed: int = 0,
-) -> tuple[float, float]:
-  """The interval in which measure(values) lies, by the percentile bootstrap (Efron 1979).
+) -> tuple[Any, Any]:
+  """The interval in which measure(values), a number or a list of them, lies, by the percentile bootstrap (Efron 1979).
 
-  values [Q]; groups [Q]: queries of one group are drawn together, as they are not independent (None: each by itself).
+  values [Q,...]; groups [Q]: queries of one group are drawn together, as they are not independent (None: each alone).
   """
   rng = np.random.default_rng(seed)
   groups = np.arange(len(values)) if groups is None else groups
@@ -56,5 +57,5 @@ def interval(
   found = [
     measure(values[np.concatenate([parts[i] for i in rng.integers(0, len(parts), len(parts))])]) for _ in range(draws)
   ]
-  low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
-  return float(low), float(high)
+  low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2], axis=0)
+  return low.tolist(), high.tolist()

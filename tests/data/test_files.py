@@ -33,13 +33,13 @@ def test_a_broken_one_is_left_out_named_and_counted(paths, capsys):
   assert files.readable(paths, read, 'skip', 'note') == (['ONE', 'TWO'], [paths[0], paths[2]])
   said = capsys.readouterr().err
   assert f'left out: note {paths[1]}: no note\n' in said
-  assert said.endswith('left out 1 of 3 of note that cannot be read\n')
+  assert said.endswith('note: 1 of 3 cannot be read and are left out\n')
 
 
 def test_none_left_is_a_mistake(paths):
-  with pytest.raises(UserError, match=r'^found 1 of file, of which none can be read; expected at least one$'):
+  with pytest.raises(UserError, match=r'^file: of 1 none can be read, expected at least one$'):
     files.readable([paths[1]], read, 'skip')
-  with pytest.raises(UserError, match='found 0 of file'):
+  with pytest.raises(UserError, match='file: of 0 none'):
     files.readable([], read)
 
 

@@ -91,3 +91,13 @@ def test_what_is_no_sound_is_named_in_one_line(tmp_path, name, said):
 def test_a_rate_that_is_none():
   with pytest.raises(UserError, match='rate: found 0 to 16000'):
     sounds.resampled(WAVE, 0, RATE)
+
+
+@pytest.mark.parametrize('rate', [1, 2**31 - 1])
+def test_a_rate_that_no_sound_has_is_refused(tmp_path, rate):
+  soundfile.write(tmp_path / 'a.wav', WAVE, 8000)
+  content = bytearray((tmp_path / 'a.wav').read_bytes())
+  content[24:28] = rate.to_bytes(4, 'little')
+  (tmp_path / 'a.wav').write_bytes(content)
+  with pytest.raises(UserError, match=f'found {rate:,} samples a second, expected 100 to 1,000,000'):
+    sounds.load(tmp_path / 'a.wav', RATE)

@@ -150,3 +150,21 @@ def test_what_is_no_file_is_not_waited_for(tmp_path):
 def test_a_wrong_argument_is_said(clip, how, words):
   with pytest.raises(UserError, match=words):
     videos.read(**{'path': clip, 'frames': 2, 'side': 8} | how)
+
+
+@pytest.mark.parametrize('name', ['a.ffconcat', 'a.mp4', 'a.m3u8'])
+def test_a_list_of_other_files_is_no_video(clip, tmp_path, name):
+  (tmp_path / 'there.mp4').write_bytes(clip.read_bytes())
+  hls = '#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\nthere.mp4\n#EXT-X-ENDLIST\n'
+  (tmp_path / name).write_text(hls if name == 'a.m3u8' else 'ffconcat version 1.0\nfile there.mp4\n')
+  with pytest.raises(UserError, match='a list of other files'):
+    videos.read(tmp_path / name, 2, 8)
+
+
+def test_frames_that_are_damaged_are_refused(clip, tmp_path):
+  content = bytearray(clip.read_bytes())
+  middle = len(content) // 2
+  content[middle : middle + 400] = b'\xa5' * 400
+  (tmp_path / 'bad.mp4').write_bytes(content)
+  with pytest.raises(UserError, match=r'damaged: [^[]'):
+    videos.read(tmp_path / 'bad.mp4', COUNT, 8)

@@ -167,6 +167,14 @@ def test_features_of_a_file_are_learnt_from(tmp_path):
   assert paper['MAE'] == '0.591' and paper['Acc-2, without zeros'] == '81.6' and 'Acc-5' not in paper
 
 
+def test_measures_of_feelings_have_intervals():
+  given = np.linspace(-3, 3, 40)
+  found = mult.felt(given[:, None] + 0.5, {'target': given})
+  assert found['MAE'] == pytest.approx((0.5, 0.5, 0.5)) and list(found) == list(sentiment.scores(given, given))
+  value, low, high = found['Acc-2, without zeros']
+  assert value == 37 / 40 and 0.8 < low < value < high <= 1
+
+
 @pytest.mark.parametrize('key, words', [
   ('data.name=mosei', "data.name: found 'mosei', expected one of ('witnesses', 'mosi')"),
   ('data.name=mosi', "--config.data.file: found '' with data.name=mosi, expected a file of features"),
