@@ -21,7 +21,8 @@ class Board:
     self.cells, self.steps = cells, steps
     self.state: dict[Cell, str] = dict.fromkeys(cells, 'waits')
     self.note: dict[Cell, str] = {}
-    self.began, self.finished, self._due = time.monotonic(), 0, 0.0
+    self.at: dict[Cell, int] = {}  # steps that are done
+    self.began, self.worked, self._due = time.monotonic(), 0, 0.0  # steps that were done here
     self.console = Console(stderr=True)
     self.live = Live(console=self.console, auto_refresh=False) if sys.stderr.isatty() else None
 
@@ -41,8 +42,6 @@ class Board:
       return
     came = self.state[cell]
     self.state[cell], self.note[cell] = state, note
-    if state == 'done' and came == 'runs':
-      self.finished += 1
     self._due = time.monotonic() + LINE_SECONDS
     if self.live:
       self._draw()
@@ -53,6 +52,8 @@ class Board:
 
   def step(self, cell: Cell, step: int, seconds: float) -> None:
     """A cell has done so many steps, each of so many seconds."""
+    self.worked += step - self.at.get(cell, step)  # from a checkpoint on
+    self.at[cell] = step
     self.note[cell] = f'step {step:,} of {self.steps:,}' + (f', {1000 * seconds:.0f} ms' if seconds == seconds else '')
     if self.live:
       self._draw()
@@ -67,10 +68,10 @@ class Board:
       print(f'waiting for {cells} cells of other processes', file=sys.stderr, flush=True)
 
   def _left(self) -> str:
-    waiting = sum(state in ('waits', 'runs') for state in self.state.values())
-    if not self.finished or not waiting:
+    left = sum(self.steps - self.at.get(cell, 0) for cell, state in self.state.items() if state in ('waits', 'runs'))
+    if not self.worked or not left:
       return ''
-    return f', about {duration((time.monotonic() - self.began) / self.finished * waiting)} left'
+    return f', about {duration((time.monotonic() - self.began) / self.worked * left)} left'
 
   def _draw(self) -> None:
     table = Table(title='Fusions by seeds', title_justify='left', caption_justify='left')

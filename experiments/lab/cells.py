@@ -93,6 +93,7 @@ def run(c: Any, task: task_of.Task, cell: Cell, begins: Callable[[], None], told
     args = types.SimpleNamespace(mode='train', checkpoint='latest')
     began, first = time.perf_counter(), None
     with training.Course(fit, workdir, args, quiet=True) as course:
+      told(course.start, float('nan'))
       for step, batch in course:
         fit.state, sums = fit.step(fit.state, batch, course.key)
         course.log(step, sums)

@@ -445,6 +445,22 @@ def test_what_the_board_says():
   assert [board.duration(s) for s in (45, 130, 3600, 7500)] == ['45 s', '2 min', '1 h 00 min', '2 h 05 min']
 
 
+def test_the_time_that_is_left_goes_by_steps_done_here(task, tmp_path, monkeypatch, capsys):
+  now = [0.0]
+  monkeypatch.setattr(board.time, 'monotonic', lambda: now[0])
+  c = config()
+  first, second = cells(c, task, tmp_path)[:2]
+  shown = board.Board([first, second], steps=100)
+  shown.set(first, 'runs')
+  shown.step(first, 40, float('nan'))  # from a checkpoint on: these were not done now
+  now[0] = 60.0
+  shown.step(first, 60, 3.0)
+  assert '40 left' not in capsys.readouterr().err and shown._left() == ', about 7 min left'  # 140 steps of 3 s
+  now[0] = 120.0
+  shown.step(first, 80, 3.0)
+  assert capsys.readouterr().err == f'{first.name}: step 80 of 100, 3000 ms, about 6 min left\n'
+
+
 def test_answers_are_counted_where_they_are_asked(task):
   """Of a model that says 'yes' to all."""
 
