@@ -2,6 +2,8 @@
 
 from ml_collections import ConfigDict
 
+from configs import layouts
+
 VARIANTS = {
   'twemoji': 'emoji and their names and keywords, which are here already (default)',
   'tiny': '40 steps of the default in under two minutes',
@@ -77,8 +79,7 @@ def get_config(variant: str = 'twemoji') -> ConfigDict:
   c.eval.every = 350  # steps between searches in the validation split, each with a checkpoint
   c.log = ConfigDict()
   c.log.every = 50  # steps between lines of metrics.jsonl
-  c.parallel = ConfigDict()
-  c.parallel.how = 'jit'  # or 'pmap'
+  c.parallel = layouts.parallel()
 
   if variant == 'tiny':
     c.captions.steps, c.captions.warmup = 20, 2

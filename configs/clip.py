@@ -2,6 +2,8 @@
 
 from ml_collections import ConfigDict
 
+from configs import layouts
+
 VARIANTS = {
   'twemoji': 'emoji and their names and keywords, which are here already, seen by a small ResNet (default)',
   'vit': 'the same, seen by a small ViT, whose attention experiments.ask can show',
@@ -75,8 +77,7 @@ def get_config(variant: str = 'twemoji') -> ConfigDict:
   c.eval.every = 175  # steps between searches in the validation split, each with a checkpoint
   c.log = ConfigDict()
   c.log.every = 50  # steps between lines of metrics.jsonl
-  c.parallel = ConfigDict()
-  c.parallel.how = 'jit'  # or 'pmap'
+  c.parallel = layouts.parallel()
 
   if variant in ('vit', 'base'):
     c.model.image.blocks, c.model.image.width = (), 128

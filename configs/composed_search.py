@@ -2,6 +2,8 @@
 
 from ml_collections import ConfigDict
 
+from configs import layouts
+
 VARIANTS = {
   'products': 'drawn products and wishes about them, whose answers are known (default)',
   'tiny': 'some steps of two of the systems in under a minute',
@@ -43,8 +45,7 @@ def get_config(variant: str = 'products') -> ConfigDict:
   c.eval.every = 500  # steps between searches in the validation split, each with a checkpoint
   c.log = ConfigDict()
   c.log.every = 50  # steps between lines of metrics.jsonl
-  c.parallel = ConfigDict()
-  c.parallel.how = 'jit'  # or 'pmap'
+  c.parallel = layouts.parallel()
 
   if variant == 'tiny':
     c.systems = ('sum', '1*[v<tv]')

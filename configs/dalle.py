@@ -2,6 +2,8 @@
 
 from ml_collections import ConfigDict
 
+from configs import layouts
+
 VARIANTS = {
   'scenes': 'two shapes side by side, told in words, whose pictures a program can read (default)',
   'tiny': 'some steps of each stage of the default, in under two minutes',
@@ -82,8 +84,7 @@ def get_config(variant: str = 'scenes') -> ConfigDict:
   c.eval.images = 100
   c.log = ConfigDict()
   c.log.every = 50  # steps between lines of metrics.jsonl
-  c.parallel = ConfigDict()
-  c.parallel.how = 'jit'  # or 'pmap'
+  c.parallel = layouts.parallel()
 
   if variant == 'tiny':
     for stage in (c.dvae, c.classifier, c.clip, c.optim):

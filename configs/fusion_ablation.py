@@ -5,6 +5,8 @@ A fusion is one line, `NAME: LINE`; what LINE can be is told in mmjax/models/fus
 
 from ml_collections import ConfigDict
 
+from configs import layouts
+
 VARIANTS = {
   'sort_of_clevr': 'nineteen ways of fusing words and regions, or neither, ten seeds, equal parameters (default)',
   'quick': 'four of them, three seeds and fewer steps: a look, which can show no difference',
@@ -119,8 +121,7 @@ def get_config(variant: str = 'sort_of_clevr') -> ConfigDict:
   c.eval.images = 100
   c.log = ConfigDict()
   c.log.every = 100  # steps between lines of a cell's metrics.jsonl
-  c.parallel = ConfigDict()
-  c.parallel.how = 'jit'  # or 'pmap'
+  c.parallel = layouts.parallel()
 
   if variant == 'quick':
     c.fusions, c.seeds = (EARLY_MERGED, LXMERT, LATE.format('concat'), QUESTION_ONLY), (0, 1, 2)

@@ -2,6 +2,8 @@
 
 from ml_collections import ConfigDict
 
+from configs import layouts
+
 VARIANTS = {
   'sort_of_clevr': 'Sort-of-CLEVR from its objects, with a declared departure: box-geometry bias (default)',
   'as_published': 'Sort-of-CLEVR from its objects, LXMERT as published in all but its sizes',
@@ -86,8 +88,7 @@ def get_config(variant: str = 'sort_of_clevr') -> ConfigDict:
   c.eval.images = 100
   c.log = ConfigDict()
   c.log.every = 100  # steps between lines of metrics.jsonl
-  c.parallel = ConfigDict()
-  c.parallel.how = 'jit'  # or 'pmap'
+  c.parallel = layouts.parallel()
 
   if variant in ('sort_of_clevr', 'pixels', 'tiny'):
     c.place = 10.0  # 20 drowns the crops in LXMERT's layer norm, 5 the places: one seed in three then stands still

@@ -2,6 +2,8 @@
 
 from ml_collections import ConfigDict
 
+from configs import layouts
+
 VARIANTS = {
   'clips': 'made-up clips with sound, five systems (default)',
   'base': "the paper's sizes and optimiser for AudioSet, on made-up clips made larger; asks for GPUs",
@@ -65,8 +67,7 @@ def get_config(variant: str = 'clips') -> ConfigDict:
   c.eval.images = 100
   c.log = ConfigDict()
   c.log.every = 50  # steps between lines of metrics.jsonl
-  c.parallel = ConfigDict()
-  c.parallel.how = 'jit'  # or 'pmap'
+  c.parallel = layouts.parallel()
 
   if variant == 'base':  # the authors' configs/audioset/balanced_audioset_base.py
     c.model.frames, c.model.bins = 800, 128  # eight seconds

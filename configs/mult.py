@@ -2,6 +2,8 @@
 
 from ml_collections import ConfigDict
 
+from configs import layouts
+
 VARIANTS = {
   'witnesses': 'made-up scenes told by a report, a sound and a video, one of which may lie (default)',
   'base': 'the recipe of the released code on features of CMU-MOSEI, data.file',
@@ -61,8 +63,7 @@ def get_config(variant: str = 'witnesses') -> ConfigDict:
   c.eval.images = 128
   c.log = ConfigDict()
   c.log.every = 50  # steps between lines of metrics.jsonl
-  c.parallel = ConfigDict()
-  c.parallel.how = 'jit'  # or 'pmap'
+  c.parallel = layouts.parallel()
 
   if variant == 'base':  # main.py of the released code, for mosei_senti
     c.data.name, c.data.padding, c.data.images = 'mosi', 'read', 24

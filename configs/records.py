@@ -6,6 +6,8 @@ schedules of these streams.
 
 from ml_collections import ConfigDict
 
+from configs import layouts
+
 VARIANTS = {
   'records': 'picture, measurements and note, alone and fused, with and without parts hidden in training (default)',
   'others': 'other encoders of the same parts: a small ViT, an LSTM, a small BERT',
@@ -61,8 +63,7 @@ def get_config(variant: str = 'records') -> ConfigDict:
   c.eval.images = 100
   c.log = ConfigDict()
   c.log.every = 50  # steps between lines of metrics.jsonl
-  c.parallel = ConfigDict()
-  c.parallel.how = 'jit'  # or 'pmap'
+  c.parallel = layouts.parallel()
 
   if variant == 'others':
     c.encoders = ('v: image vit', 's: series lstm', 't: text bert')

@@ -6,6 +6,8 @@ schedules of these streams.
 
 from ml_collections import ConfigDict
 
+from configs import layouts
+
 VARIANTS = {
   'robot': 'camera, range sensor and odometry, alone and fused, with and without sensors hidden in training (default)',
   'others': 'other encoders of the same sensors: bare patches, PatchTST, a dilated TCN',
@@ -61,8 +63,7 @@ def get_config(variant: str = 'robot') -> ConfigDict:
   c.eval.images = 100
   c.log = ConfigDict()
   c.log.every = 50  # steps between lines of metrics.jsonl
-  c.parallel = ConfigDict()
-  c.parallel.how = 'jit'  # or 'pmap'
+  c.parallel = layouts.parallel()
 
   if variant == 'others':
     c.encoders = ('v: image patches', 'r: series patchtst', 'o: series tcn')

@@ -2,6 +2,8 @@
 
 from ml_collections import ConfigDict
 
+from configs import layouts
+
 VARIANTS = {
   'posts': 'made-up posts of a sentence and a picture, whose feeling is known (default)',
   'tiny': 'some steps of two of the systems in under a minute',
@@ -47,8 +49,7 @@ def get_config(variant: str = 'posts') -> ConfigDict:
   c.eval.images = 100
   c.log = ConfigDict()
   c.log.every = 50  # steps between lines of metrics.jsonl
-  c.parallel = ConfigDict()
-  c.parallel.how = 'jit'  # or 'pmap'
+  c.parallel = layouts.parallel()
 
   if variant == 'tiny':
     c.systems = ('words', '1*[t<tv v<tv tied]')

@@ -2,6 +2,8 @@
 
 from ml_collections import ConfigDict
 
+from configs import layouts
+
 VARIANTS = {
   'all': 'BasicMotions, JapaneseVowels and GunPoint, one after the other (default)',
   'basic_motions': 'four motions by six channels of a smart watch, 40 series to learn from',
@@ -67,8 +69,7 @@ def get_config(variant: str = 'all') -> ConfigDict:
   c.eval.images = 60
   c.log = ConfigDict()
   c.log.every = 20  # steps between lines of metrics.jsonl
-  c.parallel = ConfigDict()
-  c.parallel.how = 'jit'  # or 'pmap'
+  c.parallel = layouts.parallel()
 
   if variant == 'base':
     c.model.width, c.model.mlp, c.optim.steps, c.optim.warmup, c.optim.lr = 128, 512, 2000, 200, 1e-3

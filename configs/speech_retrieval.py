@@ -2,6 +2,8 @@
 
 from ml_collections import ConfigDict
 
+from configs import layouts
+
 VARIANTS = {
   'prompts': 'spoken prompts of a telephone exchange and their texts, from a Debian package (default)',
   'tiny': 'some steps of the default in under a minute',
@@ -59,8 +61,7 @@ def get_config(variant: str = 'prompts') -> ConfigDict:
   c.eval.every = 300  # steps between searches in the validation split, each with a checkpoint
   c.log = ConfigDict()
   c.log.every = 50  # steps between lines of metrics.jsonl
-  c.parallel = ConfigDict()
-  c.parallel.how = 'jit'  # or 'pmap'
+  c.parallel = layouts.parallel()
 
   if variant == 'tiny':
     c.data.seconds, c.data.length = 2.0, 40

@@ -38,7 +38,6 @@ from experiments.lab.board import Board, duration
 from experiments.lab.broken import BROKEN
 from experiments.lab.cells import Cell
 from mmjax import run as runs
-from mmjax import train
 from mmjax.cli import Preempted
 from mmjax.errors import RunError, UserError, nearest
 from mmjax.workdir import NO_ROOM, Damaged, InUse, check_workdir, write_atomic
@@ -61,7 +60,7 @@ def run(c: Any, args: Any) -> None:
   if args.report_only and (args.only or args.seeds or args.dry_run):
     raise UserError('--report-only: found beside --only, --seeds or --dry-run; a report is of all cells that are done')
   workdir = grid_folder(args.workdir, config)
-  train.Launch(c.parallel.how, c.data.images, c.optim.micro_batches)  # raises what each cell would
+  training.launch(c)  # raises what each cell would
   runs.keep_compiled()
   runs.keep_memory()
   task = task_of.prepare(c.data.name, c.data.setting, c.data.dir)

@@ -16,7 +16,7 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-from mmjax import cli, optim, train
+from mmjax import cli, optim, parallel, train
 from mmjax import run as runs
 from mmjax.checkpoint import Checkpoints, sha256
 from mmjax.data.pipeline import Encode, Examples, eval_batches, prefetch, train_batches
@@ -156,6 +156,12 @@ def optimiser(numbers: Any) -> tuple[optax.Schedule, optax.GradientTransformatio
   return rate, optim.build(numbers.name, rate, **how)
 
 
+def launch(c: Any) -> parallel.Launch:
+  """How a config's steps run. Raises UserError for a layout that cannot be."""
+  p = c.parallel
+  return parallel.Launch(p.how, c.data.images, c.optim.micro_batches, mesh=p.mesh, rules=p.rules)
+
+
 class Fit:
   """A model on its way from first variables to trained ones: `state`.
 
@@ -180,19 +186,19 @@ class Fit:
     named: Callable[[Mapping], dict[str, float]] = scalars,
   ):
     self.c, self.source, self.encode, self.rows, self.named = c, source, encode, rows, named
-    self.launch = train.Launch(c.parallel.how, c.data.images, c.optim.micro_batches)
+    self.launch = launch(c)
     self.rate, tx = optimiser(c.optim)
     parts: dict[str, Any] = dict(forward=forward, objective=objective)
     step = functools.partial(
       train.train_step, tx=tx, micro_batches=c.optim.micro_batches, augment=drawn or augment, **parts
     )
-    self.step = self.launch.compile_step(step)
-    self.eval_step = self.launch.compile_eval(functools.partial(train.eval_step, augment=augment, **parts))
     self.state: train.State = self.launch.place(train.init(variables, tx))
+    self.step = self.launch.compile_step(step, self.state)
+    self.eval_step = self.launch.compile_eval(functools.partial(train.eval_step, augment=augment, **parts))
 
   def evaluate(self, source: Examples) -> dict[str, float]:
     """Loss and metrics of one pass, eval.images at a time (or, to divide by the devices, a few more)."""
-    images = self.c.eval.images + -self.c.eval.images % len(self.launch.devices)
+    images = self.c.eval.images + -self.c.eval.images % self.launch.parts
     batches = eval_batches(source, self.encode, images=images)
     sums = [self.eval_step(self.state.variables, self.launch.put(batch)) for batch in batches]
     return self.named(train.divide(sums))

@@ -1,4 +1,4 @@
-"""The training step: one pure function, and the launchers that compile it.
+"""The training step: one pure function, which mmjax/parallel.py compiles for devices.
 
 The random key of step i is fold_in(key, i), so that a resumed run draws what an uninterrupted one would have drawn.
 """
@@ -14,13 +14,11 @@ import numpy as np
 import optax
 from flax import linen as nn
 from jax import lax
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from mmjax.errors import UserError, nearest
+from mmjax.errors import UserError
 from mmjax.objectives import Batch, Losses, Metrics
 
 AXIS = 'data'
-LAUNCHERS = ('jit', 'pmap')
 
 
 class State(flax.struct.PyTreeNode):
@@ -195,47 +193,3 @@ def divide(sums: Sequence[Metrics]) -> dict[str, np.ma.MaskedArray]:
   if 'loss' not in mean and parts:
     mean['loss'] = np.ma.asarray(sum(part.filled(0.0) for part in parts))  # as in training: no count, no part
   return mean if len(parts) != 1 else {name: value for name, value in mean.items() if not name.startswith('loss/')}
-
-
-class Launch:
-  """How steps run on devices: 'jit' over a mesh (global view) or 'pmap' (per-device view). The same pure functions.
-
-  Both keep the state without a device axis, so that checkpoints are the same. `rows` (images of a global batch)
-  must be a multiple of the devices. Raises UserError for an unknown launcher and for rows that do not divide.
-  """
-
-  def __init__(self, how: str, rows: int, micro_batches: int = 1, devices: Sequence[jax.Device] | None = None):
-    if how not in LAUNCHERS:
-      raise UserError(f'parallel.how: found {how!r}, expected one of {LAUNCHERS}{nearest(how, LAUNCHERS)}')
-    self.how, self.devices = how, list(devices or jax.devices())
-    if rows % (len(self.devices) * micro_batches):
-      raise UserError(
-        f'{rows} images a batch in {micro_batches} micro_batches on {len(self.devices)} devices: expected a multiple'
-      )
-    mesh = jax.make_mesh((len(self.devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=self.devices)
-    self.replicated, self.split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(AXIS))
-
-  def put(self, batch: Mapping[str, np.ndarray]) -> Batch:
-    """A global batch of numpy arrays, on the devices."""
-    if self.how == 'pmap':
-      n = len(self.devices)
-      batch = {name: a.reshape(n, len(a) // n, *a.shape[1:]) for name, a in batch.items()}
-    return {name: jax.device_put(a, self.split) for name, a in batch.items()}
-
-  def place(self, state: Any) -> Any:
-    """A state (or variables), on all devices."""
-    return jax.device_put(state, self.replicated)
-
-  def compile_step(self, step: Callable[..., tuple[State, Metrics]]) -> Callable[..., tuple[State, Metrics]]:
-    """train_step with all keywords but `axis` bound -> (state, batch, key) -> (state, sums); jit donates the state."""
-    if self.how == 'jit':
-      return jax.jit(step, donate_argnums=0, out_shardings=self.replicated)
-    return jax.pmap(
-      functools.partial(step, axis=AXIS), AXIS, in_axes=(None, 0, None), out_axes=None, devices=self.devices
-    )
-
-  def compile_eval(self, step: Callable[..., Metrics]) -> Callable[..., Metrics]:
-    """eval_step with `forward` and `objective` bound -> (variables, batch) -> metric sums."""
-    if self.how == 'jit':
-      return jax.jit(step, out_shardings=self.replicated)
-    return jax.pmap(functools.partial(step, axis=AXIS), AXIS, in_axes=(None, 0), out_axes=None, devices=self.devices)

@@ -24,7 +24,8 @@ from flax import traverse_util
 
 from mmjax.models.lxmert import LXMERT
 from mmjax.objectives import lxmert_pretraining
-from mmjax.train import Launch, divide, eval_step, init, train_step
+from mmjax.parallel import Launch
+from mmjax.train import divide, eval_step, init, train_step
 
 IMAGES, TEXTS, LENGTH, REGIONS, FEATURES, WORDS, ANSWERS = 16, 2, 4, 3, 5, 11, 7
 MODEL = LXMERT(
@@ -82,7 +83,7 @@ def gradients(how, devices, micro_batches):
     train_step, forward=forward, tx=KEEP, objective=lxmert_pretraining, micro_batches=micro_batches
   )
   state = launch.place(init({'params': params}, KEEP))
-  state, metrics = launch.compile_step(step)(state, launch.put(batch), jax.random.key(0))
+  state, metrics = launch.compile_step(step, state)(state, launch.put(batch), jax.random.key(0))
   grads = traverse_util.flatten_dict(jax.device_get(state.opt_state), sep='/')
   return {name: np.asarray(g, np.float64) for name, g in grads.items()}, float(metrics['loss'][0])
 
@@ -109,7 +110,7 @@ def draws(devices):
 
   launch = Launch('pmap', devices, devices=jax.devices()[:devices])
   state = launch.place(init({'params': {'a': jnp.ones(2)}}, KEEP))
-  step = launch.compile_step(functools.partial(train_step, forward=forward, tx=KEEP, objective=objective))
+  step = launch.compile_step(functools.partial(train_step, forward=forward, tx=KEEP, objective=objective), state)
   _, sums = step(state, launch.put({'x': np.zeros((devices, 1), np.float32)}), jax.random.key(0))
   mean = divide([sums])
   return float(mean['square'] - mean['mean'] ** 2)

@@ -14,11 +14,11 @@ import optax
 import pytest
 from flax import linen as nn
 
-from mmjax import train
 from mmjax.errors import UserError
 from mmjax.models.visualbert import VisualBERT
 from mmjax.objectives import answers
-from mmjax.train import Launch, divide, eval_step, forward_of, gradients, init, train_step
+from mmjax.parallel import LAUNCHERS, Launch
+from mmjax.train import divide, eval_step, forward_of, gradients, init, train_step
 
 ROWS, FEATURES, ANSWERS = 8, 3, 4
 
@@ -372,7 +372,7 @@ def test_each_device_of_pmap_draws_its_own_dropout(launched):
 def test_a_launch_of_one_device_runs_the_step_and_the_evaluation(how):
   launch, batch = Launch(how, ROWS, devices=jax.devices()[:1]), jax.device_get(batch_of())
   state = launch.place(fresh(ADAM))
-  step = launch.compile_step(functools.partial(train_step, forward=still, tx=ADAM, objective=answers))
+  step = launch.compile_step(functools.partial(train_step, forward=still, tx=ADAM, objective=answers), state)
   evaluate = launch.compile_eval(functools.partial(eval_step, forward=still, objective=answers))
   expected, metrics = step_of(tx=ADAM)(fresh(ADAM), batch_of(), KEY)
   after, found = step(state, launch.put(batch), KEY)
@@ -387,7 +387,7 @@ def test_a_launch_of_one_device_runs_the_step_and_the_evaluation(how):
 def test_the_state_is_donated():
   launch = Launch('jit', ROWS, devices=jax.devices()[:1])
   state = launch.place(fresh(ADAM))
-  step = launch.compile_step(functools.partial(train_step, forward=still, tx=ADAM, objective=answers))
+  step = launch.compile_step(functools.partial(train_step, forward=still, tx=ADAM, objective=answers), state)
   step(state, launch.put(jax.device_get(batch_of())), KEY)
   assert all(a.is_deleted() for a in jax.tree.leaves((state.params, state.opt_state)))
 
@@ -404,7 +404,7 @@ def test_a_step_is_compiled_once_though_a_type_was_weak():
 
   traced = []
   counted = lambda *args, **how: (traced.append(1), scaled(*args, **how))[1]
-  step = launch.compile_step(functools.partial(train_step, forward=counted, tx=ADAM, objective=answers))
+  step = launch.compile_step(functools.partial(train_step, forward=counted, tx=ADAM, objective=answers), state)
   state, _ = step(launch.place(state), launch.put(batch), KEY)
   once = len(traced)
   step(state, launch.put(batch), KEY)
@@ -414,7 +414,7 @@ def test_a_step_is_compiled_once_though_a_type_was_weak():
 def test_an_unknown_launcher_names_the_nearest():
   with pytest.raises(UserError, match=r"parallel.how: found 'pmpa', .*did you mean 'pmap'"):
     Launch('pmpa', 8)
-  assert train.LAUNCHERS == ('jit', 'pmap')
+  assert LAUNCHERS == ('jit', 'pmap')
 
 
 def test_a_batch_that_does_not_divide_is_refused():

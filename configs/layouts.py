@@ -1,0 +1,12 @@
+"""How a run lies on devices: what every config has as `parallel`."""
+
+from ml_collections import ConfigDict
+
+
+def parallel() -> ConfigDict:
+  """All devices share the batch, and each has the whole model. What else can be is told in mmjax/parallel.py."""
+  c = ConfigDict()
+  c.how = 'jit'  # or 'pmap'
+  c.mesh = ConfigDict({'data': -1, 'fsdp': 1, 'tensor': 1})  # devices along each axis; -1: what is left
+  c.rules = ()  # lines 'PATTERN: AXIS ...', of parameters that are to be cut otherwise
+  return c
