@@ -59,15 +59,11 @@ def drawn(c, task: pairs.Pairs):
   return augmented
 
 
-def forward_captions(model: Any, first: int):
-  """What `train.train_step` runs of the second stage: the decoder, on images with their captions."""
-
-  def run(variables, batch, *, train, key):
-    caption = batch['caption']
-    given = caption.at[:, 0].set(first), caption > 0
-    return model.apply(variables, batch['image'], *given, train=train, rngs={'dropout': key} if train else {}), {}
-
-  return run
+def recipe(c, task: pairs.Pairs, pre: Pretraining) -> train.Recipe:
+  """The first stage, of all three losses."""
+  axis = train.AXIS if c.parallel.how == 'pmap' else None
+  init = lambda key, batch: pre.init(key, to_float(batch['image']), batch['text'])
+  return train.Recipe(init, functools.partial(pre.forward, axis=axis), objectives.blip, drawn(c, task))
 
 
 def captions_alone(out: Mapping, batch: Mapping, axis: str | None = None):
@@ -82,17 +78,9 @@ def run(c, args) -> None:
   task = pairs.prepare(c.data.name, c.data.dir, c.data.length)
   pre = build(c, task)
   first = {key: value[None] for key, value in task.encode(task.splits['train'][0]).items()}
-  learnt_from: dict[str, Any] = dict(augment=drawn(c, task), source=task.splits['train'], encode=task.encode)
-  axis = train.AXIS if c.parallel.how == 'pmap' else None
-  fit = training.Fit(
-    c,
-    jax.jit(lambda key: pre.init(key, to_float(jnp.asarray(first['image'])), jnp.asarray(first['text'])))(
-      jax.random.key(c.seed)
-    ),
-    forward=functools.partial(pre.forward, axis=axis),
-    objective=objectives.blip,
-    **learnt_from,
-  )
+  learnt_from: dict[str, Any] = dict(source=task.splits['train'], encode=task.encode)
+  whole = recipe(c, task, pre)
+  fit = training.Fit(c, whole, training.first_variables(whole, c.seed, first), **learnt_from)
   reader = lambda: Reader(c, pre, task, pre.variables(fit.state.params))
   workdir = open_workdir(args.workdir, c.to_dict(), fresh=fresh)
   validation = task.arrays('validation')
@@ -127,11 +115,12 @@ def run(c, args) -> None:
 
   begun = reader().variables['params']
   model = BLIP(pre.model.image, None, pre.model.decoder, 0)
+  written = lambda caption: (caption.at[:, 0].set(pre.first[1]), caption > 0)
+  captions = train.recipe(model, captions_alone, lambda batch: (batch['image'], *written(batch['caption'])))
   tuning = training.Fit(
     training.stage(c, c.captions),
+    captions._replace(augment=drawn(c, task)),
     {'params': jax.tree.map(jnp.copy, {part: begun[part] for part in ('image', 'decoder')})},  # steps donate their own
-    forward=forward_captions(model, pre.first[1]),
-    objective=captions_alone,
     **learnt_from,
   )
   tuned = lambda: Reader(c, pre, task, {'params': {**begun, **tuning.state.params}})

@@ -58,28 +58,17 @@ def build(c, task: pairs.Pairs) -> tuple[CLIP, nn.Module]:
   return CLIP(text, image(out=c.model.out)), image(out=task.vocab)
 
 
-def forward_bag(model: nn.Module, given: Callable = pairs.given):
-  """What `train.train_step` runs of the baseline, on the images alone."""
-  forward = train.forward_of(model, lambda batch: given(batch)[1:2])
+def recipes(c, task: pairs.Pairs, model: CLIP, bag: nn.Module) -> tuple[train.Recipe, train.Recipe]:
+  """CLIP's, and that of the baseline, on the images alone."""
+  drawn = functools.partial(task.drawn, **c.augment)
+  own = train.recipe(model, objectives.contrastive, task.given, drawn=drawn)
+  words = train.recipe(bag, objectives.words_of_image, lambda batch: task.given(batch)[1:2], drawn=drawn)
 
-  def run(variables, batch, *, train, key):
-    (_, bag), kept = forward(variables, batch, train=train, key=key)
-    return {'bag': bag}, kept
+  def forward(variables, batch, *, train, key):
+    (_, scores), kept = words.forward(variables, batch, train=train, key=key)
+    return {'bag': scores}, kept
 
-  return run
-
-
-def fit_of(c, model: nn.Module, forward: Callable, objective: Callable, task: pairs.Pairs, *given) -> training.Fit:
-  """What trains one of the two."""
-  return training.Fit(
-    c,
-    training.first_variables(model, c.seed, *given),
-    forward=forward,
-    objective=objective,
-    drawn=functools.partial(task.drawn, **c.augment),
-    source=task.splits['train'],
-    encode=task.encode,
-  )
+  return own, words._replace(forward=forward)
 
 
 def scores_of_clip(model: CLIP, variables: Mapping, task: pairs.Pairs, held: pairs.Arrays) -> np.ndarray:
@@ -136,10 +125,17 @@ def run(c, args) -> None:
   if c.frozen.text:
     task = frozen.prepare(task, frozen.towers(c.frozen.text, c.frozen.image, c.frozen.side), c.data.name)
   model, bag_model = build(c, task)
-  first = task.given({key: value[None] for key, value in task.encode(task.splits['train'][0]).items()})
-  fit = fit_of(c, model, train.forward_of(model, task.given), objectives.contrastive, task, *first)
-  stage, bag_forward = training.stage(c, c.bag), forward_bag(bag_model, task.given)
-  bag = fit_of(stage, bag_model, bag_forward, objectives.words_of_image, task, first[1])
+  first = {key: value[None] for key, value in task.encode(task.splits['train'][0]).items()}
+  fit, bag = (
+    training.Fit(
+      numbers,
+      recipe,
+      training.first_variables(recipe, c.seed, first),
+      source=task.splits['train'],
+      encode=task.encode,
+    )
+    for numbers, recipe in zip((c, training.stage(c, c.bag)), recipes(c, task, model, bag_model), strict=True)
+  )
   often = 1 + np.bincount(task.arrays('train')['text'].ravel(), minlength=task.vocab)
   score = {
     SYSTEM: lambda held: scores_of_clip(model, fit.state.variables, task, held),

@@ -76,6 +76,11 @@ def measure(scores: np.ndarray, held: Mapping, shop: Mapping) -> dict[str, pairs
   return pairs.search(scores, answers(held, shop), product) | {'attributes': pairs.mean(right, product)}
 
 
+def recipe(model: Composer) -> train.Recipe:
+  given = lambda batch: (batch['text'], batch['image'], batch['wanted_image'])
+  return train.recipe(model, objectives.contrastive, given)
+
+
 def run(c, args) -> None:
   began, fresh = time.time(), args.mode == 'train'
   training.begin(c, args, complete.get_config(), 'configs/composed_search.py')
@@ -84,23 +89,16 @@ def run(c, args) -> None:
   tokenizer = words()
   split = {name: examples(name, c.data.dir, tokenizer) for name in products.SPLITS}
   stacked = {name: pairs.stacked(split[name]) for name in ('validation', *TESTS)}
-  first = [np.asarray(split['train'][0][key])[None] for key in ('text', 'image', 'wanted_image')]
+  first = {key: np.asarray(value)[None] for key, value in split['train'][0].items()}
   shop = {key: np.concatenate([stacked[name][key] for name in TESTS]) for key in ('wanted', 'wanted_image')}
   vocab = tokenizer.get_vocab_size()
   models = {how: Composer(vocab, products.LENGTH, how, **c.model) for how in c.systems}
-  # a system that cannot be is said before any runs
-  variables = {how: training.first_variables(model, c.seed, *first) for how, model in models.items()}
+  recipes = {how: recipe(model) for how, model in models.items()}
+  variables = training.all_variables(recipes, c.seed, first)
   workdir = open_workdir(args.workdir, c.to_dict(), fresh=fresh)
   found: dict[str, dict] = {}
   for how, model in models.items():
-    fit = training.Fit(
-      c,
-      variables[how],
-      forward=train.forward_of(model, lambda batch: (batch['text'], batch['image'], batch['wanted_image'])),
-      objective=objectives.contrastive,
-      source=split['train'],
-      encode=dict,
-    )
+    fit = training.Fit(c, recipes[how], variables[how], source=split['train'], encode=dict)
 
     def validate(model=model, fit=fit) -> dict[str, float]:
       held = stacked['validation']

@@ -17,7 +17,7 @@ if __name__ == '__main__':
 
 import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,28 +37,32 @@ from mmjax.models.dvae import DVAE
 from mmjax.workdir import open_workdir
 
 
-def forward_dvae(model: DVAE, first: float, lowest: float, steps: int):
-  """Runs the autoencoder; Gumbel noise is annealed from `first` to `lowest` over all steps (section 2.1)."""
+def recipe_dvae(model: DVAE, numbers: Any) -> train.Recipe:
+  """The autoencoder; Gumbel noise is annealed from `temperature` to `lowest` over all steps (section 2.1)."""
+  first, lowest, steps = numbers.temperature, numbers.lowest, numbers.steps
 
-  def run(variables, batch, *, train, key):
+  def init(key, batch):
+    return {**model.init(key, batch['image'] / 255, train=False), 'schedule': {'step': jnp.zeros((), jnp.int32)}}
+
+  def forward(variables, batch, *, train, key):
     step, image = variables['schedule']['step'], batch['image'] / 255
     temperature = first * (lowest / first) ** (step / steps)
     out: Any = model.apply({'params': variables['params']}, image, key, temperature, train=train)
     return {**out, 'target': (image - 0.5) / 0.5}, {'schedule': {'step': step + 1}} if train else {}
 
-  return run
+  return train.Recipe(init, forward, functools.partial(objectives.dvae, uniform=numbers.uniform))
 
 
-def forward_dalle(model: DALLE):
-  """Runs the transformer on words and codes."""
+def recipe(model: DALLE, image_weight: float) -> train.Recipe:
+  """The transformer, on words and codes."""
+  given = lambda batch: (batch['text'], batch['codes'])
+  plain = train.recipe(model, functools.partial(objectives.dalle, image_weight=image_weight), given)
 
-  def run(variables, batch, *, train, key):
-    text, codes = batch['text'], batch['codes']
-    rngs = {'dropout': key} if train else {}
-    out: Any = model.apply(variables, text, codes, train=train, rngs=rngs)
-    return {**out, 'next': model.together(text, codes)[:, 1:]}, {}
+  def forward(variables, batch, *, train, key):
+    out, kept = plain.forward(variables, batch, train=train, key=key)
+    return {**out, 'next': model.together(*given(batch))[:, 1:]}, kept
 
-  return run
+  return plain._replace(forward=forward)
 
 
 class Pipeline:
@@ -76,11 +80,17 @@ class Pipeline:
     tower['schedule'] = tower['schedule'].replace('t', 'v')
     self.clip = CLIP(text, ImageTower(SIDE, c.clip.patch, out=c.clip.out, scan=False, **tower))
     self.variables: dict[str, Any] = {}
+    self.recipes = {
+      'dvae': recipe_dvae(self.dvae, c.dvae),
+      'classifier': train.recipe(self.classifier, painting.attributes, lambda batch: (batch['image'],)),
+      'clip': train.recipe(self.clip, objectives.contrastive, pairs.given),
+      'dalle': recipe(self.dalle, c.image_weight),
+    }
 
-  def train(self, name: str, variables: Mapping, system: str, test=dict, **parts) -> None:
-    """One stage, in its folder; the variables are kept under its name. validate: the loss on the validation split."""
+  def train(self, name: str, variables: Mapping, system: str, source: Sequence[Mapping], test=dict) -> None:
+    """One stage, in its folder; the variables are kept under its name."""
     group = self.c.optim if name == 'dalle' else self.c[name]
-    fit = training.Fit(training.stage(self.c, group), variables, **parts)
+    fit = training.Fit(training.stage(self.c, group), self.recipes[name], variables, source=source, encode=dict)
     folder = self.workdir if name == 'dalle' else self.workdir / name
     folder.mkdir(exist_ok=True)
     held = self.held(name)
@@ -169,27 +179,12 @@ def run(c, args) -> None:
   training.begin(c, args, complete.get_config(), 'configs/dalle.py')
   task = painting.prepare(c.data.name, c.data.dir)
   workdir = open_workdir(args.workdir, c.to_dict(), fresh=fresh)
-  stages, source, same = Pipeline(c, task, workdir, args), task.examples('train'), dict
-  image, text = jnp.zeros((1, SIDE, SIDE, 3)), jnp.asarray(source[0]['text'])[None]
-  codes = jnp.zeros((1, stages.side**2), jnp.int32)
-  given = {'dvae': (image,), 'classifier': (image,), 'clip': (text, image), 'dalle': (text, codes)}
-  variables = {  # all of them now: a model that cannot be is said before any is trained
-    name: training.first_variables(getattr(stages, name), c.seed, *arguments) for name, arguments in given.items()
-  }
-  variables['dvae'] |= {'schedule': {'step': jnp.zeros((), jnp.int32)}}
-
-  forward = forward_dvae(stages.dvae, c.dvae.temperature, c.dvae.lowest, c.dvae.steps)
-  objective = functools.partial(objectives.dvae, uniform=c.dvae.uniform)
-  stages.train('dvae', variables['dvae'], 'dVAE', forward=forward, objective=objective, source=source, encode=same)
-  parts: dict[str, Any] = {'source': source, 'encode': same}
-  stages.train(
-    'classifier', variables['classifier'], 'classifier',
-    forward=painting.forward_classifier(stages.classifier), objective=painting.attributes, **parts,
-  )  # fmt: skip
-  stages.train(
-    'clip', variables['clip'], 'CLIP',
-    forward=train.forward_of(stages.clip, pairs.given), objective=objectives.contrastive, **parts,
-  )  # fmt: skip
+  stages, source = Pipeline(c, task, workdir, args), task.examples('train')
+  first = {key: np.asarray(value)[None] for key, value in source[0].items()}
+  first['codes'] = np.zeros((1, stages.side**2), np.int32)
+  variables = training.all_variables(stages.recipes, c.seed, first)
+  for name, system in (('dvae', 'dVAE'), ('classifier', 'classifier'), ('clip', 'CLIP')):
+    stages.train(name, variables[name], system, source)
   coded = stages.coded('train')
   found: dict[str, Any] = {}
 
@@ -197,11 +192,7 @@ def run(c, args) -> None:
     found.update(painting.judge(stages, task, c.sample.texts, c.sample.candidates, c.seed))
     return {f'test, {name}': {key: value for key, (value, *_) in row.items()} for name, row in found['rows'].items()}
 
-  stages.train(
-    'dalle', variables['dalle'], 'DALL-E',
-    forward=forward_dalle(stages.dalle), objective=functools.partial(objectives.dalle, image_weight=c.image_weight),
-    test=test, source=coded, encode=same,
-  )  # fmt: skip
+  stages.train('dalle', variables['dalle'], 'DALL-E', coded, test)
   summary = [
     *painting.headlines(found),
     (

@@ -18,7 +18,6 @@ from configs import lxmert as complete
 from experiments import showing, training
 from experiments import visual_questions as task_of
 from mmjax import run as runs
-from mmjax import train
 from mmjax.models.lxmert import LXMERT
 from mmjax.workdir import check_workdir, open_workdir
 
@@ -32,14 +31,12 @@ def run(c, args, kind=LXMERT) -> None:
   runs.keep_compiled()
   runs.keep_memory()
   task, model, loaded = task_of.build(kind, c, args.pretrained)
-  objective = task_of.objective(c.objective, task)
-  variables, said = task_of.first_variables(model, task, c.seed, loaded)
+  recipe = task_of.recipe(c.objective, task, model)
+  variables, said = task_of.first_variables(recipe, model, task, c.seed, loaded)
   fit = training.Fit(
     c,
+    recipe,
     variables,
-    forward=train.forward_of(model),
-    objective=objective,
-    augment=task_of.augment(task),
     source=task.splits['train'],
     encode=task.encode,
     rows=task.questions,

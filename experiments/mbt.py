@@ -136,11 +136,13 @@ def run(c, args) -> None:
   training.known_set(c.data.name, SETS)
   systems = several.systems(c.systems, lambda kind: model_of(kind, c.model))
   task = prepare(c)
-  variables = {system.name: several.first_variables(system, task, c.seed) for system in systems}
+  learnt = functools.partial(objective, teach=c.teach)
+  recipes = {system.name: several.recipe(system, task, learnt) for system in systems}
+  variables = training.all_variables(recipes, c.seed, task.first)
   workdir = open_workdir(args.workdir, c.to_dict(), fresh=fresh)
   found = {}
   for system in systems:
-    fit = several.fit(c, system, task, variables[system.name], functools.partial(objective, teach=c.teach))
+    fit = training.Fit(c, recipes[system.name], variables[system.name], source=task.splits['train'], encode=dict)
     with training.Course(fit, training.part(workdir, system.folder, system.name), args) as course:
       for step, batch in course:
         fit.state, sums = fit.step(fit.state, batch, course.key)

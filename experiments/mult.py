@@ -219,29 +219,26 @@ def felt(out: np.ndarray, held: Mapping) -> dict[str, pairs.Score]:
   return dict(zip(sentiment.scores(*both.T), parts, strict=True))
 
 
+def recipe(c: Any, system: str, model: nn.Module, task: Task) -> train.Recipe:
+  some = c.augment.drop and len(reads(system)) > 1
+  return train.recipe(model, task.objective, given, drawn=dropped(c.augment.drop, reads(system)) if some else None)
+
+
 def run(c, args) -> None:
   began, fresh = time.time(), args.mode == 'train'
   training.begin(c, args, complete.get_config(), 'configs/mult.py')
   below = training.folders(c.systems)
   task = prepare(c)
   models = {system: model_of(system, c, task.num_answers) for system in c.systems}
-  first = given({key: task.splits['train'][key][:1] for key in KEYS})
-  # one that cannot be is said before any runs
-  variables = {system: training.first_variables(model, c.seed, *first) for system, model in models.items()}
+  recipes = {system: recipe(c, system, model, task) for system, model in models.items()}
+  first = {key: task.splits['train'][key][:1] for key in KEYS}
+  variables = training.all_variables(recipes, c.seed, first)
   held = task.splits['test']
   workdir = open_workdir(args.workdir, c.to_dict(), fresh=fresh)
   source = {name: examples(task.splits[name]) for name in ('train', 'validation')}
   found: dict[str, dict[str, dict]] = {}  # system -> what is lacking ('' for nothing) -> scores
   for system, model in models.items():
-    fit = training.Fit(
-      c,
-      variables[system],
-      forward=train.forward_of(model, given),
-      objective=task.objective,
-      drawn=dropped(c.augment.drop, reads(system)) if c.augment.drop and len(reads(system)) > 1 else None,
-      source=source['train'],
-      encode=dict,
-    )
+    fit = training.Fit(c, recipes[system], variables[system], source=source['train'], encode=dict)
 
     def test(system=system, model=model, fit=fit) -> dict[str, dict[str, float]]:
       lacking = ('', *reads(system)) if len(reads(system)) > 1 else ('',)

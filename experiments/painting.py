@@ -70,11 +70,6 @@ class Classifier(nn.Module):
     return {'colour': score('colour', len(scenes.COLORS)), 'shape': score('shape', len(scenes.SHAPES))}
 
 
-def forward_classifier(model: Classifier):
-  """What `train.train_step` runs."""
-  return lambda variables, batch, *, train, key: (model.apply(variables, batch['image'], train=train), {})
-
-
 def attributes(out: Mapping, batch: Mapping, axis: str | None = None):
   """The objective of the classifier: softmax of all four attributes."""
   losses, metrics = {}, {}

@@ -56,11 +56,12 @@ def run(c, args) -> None:
   build = lambda schedule: (model(schedule), parse(schedule).streams)
   systems = several.systems(c.systems, build)
   task = prepare(c)
-  variables = {system.name: several.first_variables(system, task, c.seed) for system in systems}
+  recipes = {system.name: several.recipe(system, task) for system in systems}
+  variables = training.all_variables(recipes, c.seed, task.first)
   workdir = open_workdir(args.workdir, c.to_dict(), fresh=fresh)
   found = {}
   for system in systems:
-    fit = several.fit(c, system, task, variables[system.name])
+    fit = training.Fit(c, recipes[system.name], variables[system.name], source=task.splits['train'], encode=dict)
     with training.Course(fit, training.part(workdir, system.folder, system.name), args) as course:
       for step, batch in course:
         fit.state, sums = fit.step(fit.state, batch, course.key)

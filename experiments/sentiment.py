@@ -124,6 +124,11 @@ def measure(likely: np.ndarray, held: Mapping) -> dict[str, pairs.Score]:
   return {name: pairs.mean(right[of], picture[of]) for name, of in parts.items()}
 
 
+def recipe(c, model: Feeling) -> train.Recipe:
+  given = lambda batch: (batch['text'], batch['image'])
+  return train.recipe(model, objectives.answers, given, drawn=drawn(**c.augment))
+
+
 def run(c, args) -> None:
   began, fresh = time.time(), args.mode == 'train'
   training.begin(c, args, complete.get_config(), 'configs/sentiment.py')
@@ -132,24 +137,15 @@ def run(c, args) -> None:
   tokenizer = tokens.build(part.format(topic) for tone in posts.TEMPLATES for part in tone for topic in posts.TOPICS)
   split = {name: examples(name, c.data.dir, tokenizer) for name in posts.SPLITS}
   held = {name: pairs.stacked(split[name]) for name in TESTS}
-  first = [np.asarray(split['train'][0][key])[None] for key in ('text', 'image')]
+  first = {key: np.asarray(value)[None] for key, value in split['train'][0].items()}
   make = lambda system: Feeling(tokenizer.get_vocab_size(), schedule_of(system), c.channels, **c.model)
   models = {system: make(system) for system in c.systems}
-  # one that cannot be is said before any runs
-  variables = {system: training.first_variables(model, c.seed, *first) for system, model in models.items()}
+  recipes = {system: recipe(c, model) for system, model in models.items()}
+  variables = training.all_variables(recipes, c.seed, first)
   workdir = open_workdir(args.workdir, c.to_dict(), fresh=fresh)
   found: dict[str, dict] = {}
   for system, model in models.items():
-    fit = training.Fit(
-      c,
-      variables[system],
-      forward=train.forward_of(model, lambda batch: (batch['text'], batch['image'])),
-      objective=objectives.answers,
-      drawn=drawn(**c.augment),
-      source=split['train'],
-      encode=dict,
-      named=named,
-    )
+    fit = training.Fit(c, recipes[system], variables[system], source=split['train'], encode=dict, named=named)
 
     def test(system=system, model=model, fit=fit) -> dict[str, dict[str, float]]:
       of = lambda split: training.likely(model, fit.state.variables, split['text'], split['image'])

@@ -165,6 +165,11 @@ def check(c) -> None:
     raise UserError(f'--config.model.width: found {c.model.width}, expected an even number, half for each way')
 
 
+def recipe(c, model: Classifier) -> train.Recipe:
+  given = lambda batch: (batch['series'], batch['seen'])
+  return train.recipe(model, objectives.answers, given, drawn=functools.partial(augment.series, **c.augment))
+
+
 def run(c, args) -> None:
   began, fresh = time.time(), args.mode == 'train'
   training.begin(c, args, complete.get_config(), 'configs/series.py')
@@ -172,25 +177,18 @@ def run(c, args) -> None:
   runs = [(name, system) for name in c.data.sets for system in c.systems]
   below = training.folders([f'{name} {system}'.lower() for name, system in runs])
   tasks = {name: prepare(name, c.data.held_out, c.seed) for name in c.data.sets}
-  models, variables = {}, {}
+  models, recipes, variables = {}, {}, {}
   for name, system in runs:
     arrays = tasks[name].arrays['train']
     model = Classifier(system, len(tasks[name].classes), arrays['series'].shape[1], **c.model)
-    models[name, system] = model
-    variables[name, system] = training.first_variables(model, c.seed, arrays['series'][:1], arrays['seen'][:1])
+    models[name, system], recipes[name, system] = model, recipe(c, model)
+    first = {key: value[:1] for key, value in arrays.items()}
+    variables[name, system] = training.first_variables(recipes[name, system], c.seed, first)
   workdir = open_workdir(args.workdir, c.to_dict(), fresh=fresh)
   likely: dict[str, dict[str, np.ndarray]] = {name: {} for name in c.data.sets}
   for (name, system), model in models.items():
-    task = tasks[name]
-    fit = training.Fit(
-      c,
-      variables[name, system],
-      forward=train.forward_of(model, lambda batch: (batch['series'], batch['seen'])),
-      objective=objectives.answers,
-      drawn=functools.partial(augment.series, **c.augment),
-      source=task.examples('train'),
-      encode=dict,
-    )
+    task, part = tasks[name], (name, system)
+    fit = training.Fit(c, recipes[part], variables[part], source=task.examples('train'), encode=dict)
 
     def test(name=name, system=system, model=model, task=task, fit=fit) -> dict[str, dict[str, float]]:
       held = task.arrays['test']

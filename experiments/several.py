@@ -102,25 +102,10 @@ def given(task: Task, batch: Mapping, hidden: str = '') -> tuple[dict, dict]:
   return task.ready({s: batch[s] for s in task.streams}), {s: gone(s, batch[f'{s}_mask']) for s in task.streams}
 
 
-def first_variables(system: System, task: Task, seed: int) -> Mapping:
-  """Raises UserError for a model that cannot be."""
-  return training.first_variables(system.model, seed, *given(task, task.first))
-
-
-def fit(
-  c: Any, system: System, task: Task, variables: Mapping, objective: train.Objective = objectives.answers
-) -> training.Fit:
-  """A system on its way."""
+def recipe(system: System, task: Task, objective: train.Objective = objectives.answers) -> train.Recipe:
   rate = system.missing
-  return training.Fit(
-    c,
-    variables,
-    forward=train.forward_of(system.model, functools.partial(given, task)),
-    objective=objective,
-    drawn=(lambda batch, key: augment.missing(key, batch, system.streams, rate)) if rate else None,
-    source=task.splits['train'],
-    encode=dict,
-  )
+  drawn = (lambda batch, key: augment.missing(key, batch, system.streams, rate)) if rate else None
+  return train.recipe(system.model, objective, functools.partial(given, task), drawn=drawn)
 
 
 def likely(system: System, variables: Mapping, task: Task, hidden: str = '') -> np.ndarray:

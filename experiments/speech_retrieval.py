@@ -220,6 +220,12 @@ def objective(letters: float):
   return both
 
 
+def recipe(c, model: Speech) -> train.Recipe:
+  given = lambda batch: (batch['text'], batch['sound'], batch['frames'])
+  draws = drawn(c.augment.to_dict(), len(tokens.SPECIAL) + sorted(ALPHABET).index('_'))
+  return train.recipe(model, objective(c.letters), given, drawn=draws)
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def _apply(model, variables, text, sound, frames):
   return model.apply(variables, text, sound, frames, train=False)
@@ -258,16 +264,9 @@ def run(c, args) -> None:
   training.begin(c, args, complete.get_config(), 'configs/speech_retrieval.py')
   task = prepare(c)
   model, held = build(c, task.tokenizer.get_vocab_size()), task.splits['test']
-  first = [task.splits['train'][key][:1] for key in ('text', 'sound', 'frames')]
-  fit = training.Fit(
-    c,
-    training.first_variables(model, c.seed, *first),
-    forward=train.forward_of(model, lambda batch: (batch['text'], batch['sound'], batch['frames'])),
-    objective=objective(c.letters),
-    drawn=drawn(c.augment.to_dict(), len(tokens.SPECIAL) + sorted(ALPHABET).index('_')),
-    source=examples(task.splits['train']),
-    encode=dict,
-  )
+  made, source = recipe(c, model), examples(task.splits['train'])
+  first = training.first_variables(made, c.seed, pairs.stacked(source[:1]))
+  fit = training.Fit(c, made, first, source=source, encode=dict)
   workdir = open_workdir(args.workdir, c.to_dict(), fresh=fresh)
   tables: dict[str, np.ndarray] = {}
 

@@ -14,7 +14,6 @@ import jax
 import ml_collections
 import numpy as np
 import optax
-from flax import linen as nn
 
 from mmjax import cli, optim, parallel, train
 from mmjax import run as runs
@@ -130,9 +129,14 @@ def scalars(mean: Mapping[str, Any]) -> dict[str, float]:
   return {name: float(value.mean()) for name, value in counted.items() if value.size}
 
 
-def first_variables(model: nn.Module, seed: int, *given: Any) -> dict[str, Any]:
-  """What a model begins with, that is called as model(*given, train=). Raises UserError for one that cannot be."""
-  return jax.jit(functools.partial(model.init, train=False))(jax.random.key(seed), *given)
+def first_variables(recipe: train.Recipe, seed: int, batch: Mapping) -> Mapping:
+  """What a model begins with, before the first step. batch: of one example. Raises UserError for one that cannot be."""
+  return jax.jit(recipe.init)(jax.random.key(seed), batch)
+
+
+def all_variables(recipes: Mapping[Any, train.Recipe], seed: int, batch: Mapping) -> dict[Any, Mapping]:
+  """Those of several, so that one that cannot be is said before any is trained."""
+  return {name: first_variables(recipe, seed, batch) for name, recipe in recipes.items()}
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -167,34 +171,26 @@ class Fit:
 
   c: a config with seed, data.images (N), optim, eval, log and parallel. source: what is learnt from, encode: one of its
   examples -> arrays; rows: how many questions (or pairs) an example stands for, in the speed that is shown; named:
-  divided metric sums -> {name: number}. augment draws of every batch, with one key at evaluation, as masks ask for;
-  drawn of those that are learnt from alone. Raises UserError for a number of the config that does not fit.
+  divided metric sums -> {name: number}. Raises UserError for a number of the config that does not fit.
   """
 
   def __init__(
     self,
     c: Any,
+    recipe: train.Recipe,
     variables: Mapping,
     *,
-    forward: train.Forward,
-    objective: train.Objective,
     source: Examples,
     encode: Encode,
-    augment: train.Augment | None = None,
-    drawn: train.Augment | None = None,
     rows: int = 1,
     named: Callable[[Mapping], dict[str, float]] = scalars,
   ):
     self.c, self.source, self.encode, self.rows, self.named = c, source, encode, rows, named
     self.launch = launch(c)
     self.rate, tx = optimiser(c.optim)
-    parts: dict[str, Any] = dict(forward=forward, objective=objective)
-    step = functools.partial(
-      train.train_step, tx=tx, micro_batches=c.optim.micro_batches, augment=drawn or augment, **parts
-    )
     self.state: train.State = self.launch.place(train.init(variables, tx))
-    self.step = self.launch.compile_step(step, self.state)
-    self.eval_step = self.launch.compile_eval(functools.partial(train.eval_step, augment=augment, **parts))
+    self.step = self.launch.compile_step(recipe.step(tx, c.optim.micro_batches), self.state)
+    self.eval_step = self.launch.compile_eval(recipe.evaluation())
 
   def evaluate(self, source: Examples) -> dict[str, float]:
     """Loss and metrics of one pass, eval.images at a time (or, to divide by the devices, a few more)."""

@@ -10,14 +10,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from flax.core import freeze
 from tokenizers import Tokenizer
 
-from experiments.training import scalars
+from experiments import training
 from mmjax import masking, objectives, train
 from mmjax.convert import finetune
 from mmjax.convert.load import load as load_checkpoint
@@ -183,7 +182,7 @@ def named(mean: Mapping[str, np.ndarray], task: Task) -> dict[str, float]:
   flat = {name: value for name, value in mean.items() if name != 'accuracy'}
   if 'accuracy' in mean:
     flat |= dict(zip(task.metric_names, mean['accuracy'], strict=True))
-  return scalars(flat)
+  return training.scalars(flat)
 
 
 def build(kind: type, c: Any, pretrained: str = '') -> tuple[Task, Answering, Mapping | None]:
@@ -240,13 +239,20 @@ def encoder(kind: type, arguments: Mapping, task: Task, pretrained: str) -> tupl
   return model.clone(num_answers=len(task.answers), **ours), variables
 
 
-def first_variables(model: Any, task: Task, seed: int, loaded: Mapping | None = None) -> tuple[Mapping, list[str]]:
+def recipe(name: str, task: Task, model: nn.Module) -> train.Recipe:
+  """By the objective of that name."""
+  return train.recipe(model, objective(name, task), augment=augment(task))
+
+
+def first_variables(
+  recipe: train.Recipe, model: Any, task: Task, seed: int, loaded: Mapping | None = None
+) -> tuple[Mapping, list[str]]:
   """The model's variables before training, on one image's questions, and in words what became of a checkpoint's.
 
   loaded: the variables of a checkpoint for the encoder.
   """
   example = {name: np.asarray(value)[None] for name, value in task.encode(task.splits['train'][0]).items()}
-  fresh = jax.jit(lambda key: model.init({'params': key}, example, train=False))(jax.random.key(seed))
+  fresh = training.first_variables(recipe, seed, example)
   if loaded is None:
     return fresh, []
   own = {name: part['encoder'] for name, part in fresh.items() if 'encoder' in part}

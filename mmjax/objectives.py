@@ -15,12 +15,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from mmjax.layers.ring import against_all
 from mmjax.models.dvae import uniformity
 
 Batch = Mapping[str, Any]  # of arrays, or of such mappings
 Losses = dict[str, tuple[jax.Array, jax.Array, float]]
 Metrics = dict[str, tuple[jax.Array, jax.Array]]
 
+ROWS = ('data', 'fsdp')  # the axes of a mesh that cut the rows of a batch
 LARGEST_SCALE = 100.0  # of a contrast: Radford et al. 2021, section 2.5
 
 cross_entropy = optax.softmax_cross_entropy_with_integer_labels
@@ -134,17 +136,15 @@ def contrastive(out: Batch, batch: Batch, axis: str | None = None) -> tuple[Loss
 
   out: 'text' and 'image' [B,E] of unit length, 'scale' a number, of which more than LARGEST_SCALE is not used.
   batch['weight'] [B]: 0 for a row that only fills up, which is no rival either. The mean of both directions; metrics:
-  how often the right one is first.
+  how often the right one is first. No device holds the scores of more than its own rows with those of one other.
   """
-  every = lambda x: jax.lax.all_gather(x, axis, tiled=True) if axis else x
   row, scale = batch['weight'], jnp.minimum(out['scale'], LARGEST_SCALE)
-  right = jnp.arange(len(row)) + (jax.lax.axis_index(axis) * len(row) if axis else 0)
-  rivals = every(row) > 0
   losses, metrics = jnp.zeros(len(row)), {}
   for name, other in (('text', 'image'), ('image', 'text')):
-    scores = jnp.where(rivals, scale * out[name] @ every(out[other]).T, -jnp.inf)
-    losses += cross_entropy(jnp.where(row[:, None] > 0, scores, 0), right) / 2
-    metrics[f'accuracy/{name} to {other}'] = (((scores.argmax(-1) == right) * row).sum(), row.sum())
+    scaled = scale * out[name]
+    every, first = against_all(scaled, out[other], row > 0, ROWS, axis=axis)
+    losses += jnp.where(row > 0, every - (scaled * out[other]).sum(-1), 0) / 2
+    metrics[f'accuracy/{name} to {other}'] = ((first * row).sum(), row.sum())
   return {'contrast': ((losses * row).sum(), row.sum(), 1.0)}, metrics
 
 

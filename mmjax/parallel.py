@@ -16,12 +16,11 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from mmjax.errors import UserError, nearest
-from mmjax.objectives import Batch, Metrics
+from mmjax.objectives import ROWS, Batch, Metrics
 from mmjax.train import AXIS, State
 
 LAUNCHERS = ('jit', 'pmap')
 AXES = (AXIS, 'fsdp', 'tensor')
-ROWS = (AXIS, 'fsdp')  # the axes that cut a batch
 WHOLE = '-'
 RULES = (  # of parameters by their path, 'PATTERN: how the last axes are cut'; an axis that does not divide stays whole
   '(query|key|value|expand)/kernel: fsdp tensor',
@@ -184,18 +183,27 @@ class Launch:
     """A state (or variables), on the devices."""
     return jax.device_put(state, self.layout(state))
 
+  def _meshed(self, step: Callable) -> Callable:
+    """The step, which finds the mesh set where it asks for one (layers/ring.py)."""
+
+    def meshed(*given: Any) -> Any:
+      with jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh):
+        return step(*given)
+
+    return meshed
+
   def compile_step(self, step: Step, state: State) -> Callable[..., tuple[State, Metrics]]:
     """train_step with all keywords but `axis` bound -> (state, batch, key) -> (state, sums); jit donates the state.
 
     state: one of the same structure and shapes, such as of jax.eval_shape.
     """
     if self.how == 'jit':
-      return jax.jit(step, donate_argnums=0, out_shardings=(self.layout(state), self.whole))
+      return jax.jit(self._meshed(step), donate_argnums=0, out_shardings=(self.layout(state), self.whole))
     axes: dict[str, Any] = {'in_axes': (None, 0, None), 'out_axes': None, 'devices': self.devices}
     return jax.pmap(partial(step, axis=AXIS), AXIS, **axes)
 
   def compile_eval(self, step: Callable[..., Metrics]) -> Callable[..., Metrics]:
     """eval_step with `forward` and `objective` bound -> (variables, batch) -> metric sums."""
     if self.how == 'jit':
-      return jax.jit(step, out_shardings=self.whole)
+      return jax.jit(self._meshed(step), out_shardings=self.whole)
     return jax.pmap(partial(step, axis=AXIS), AXIS, in_axes=(None, 0), out_axes=None, devices=self.devices)

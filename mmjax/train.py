@@ -5,7 +5,7 @@ The random key of step i is fold_in(key, i), so that a resumed run draws what an
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import flax
 import jax
@@ -58,6 +58,37 @@ def forward_of(model: nn.Module, given: Callable[[Batch], tuple] = lambda batch:
 
 Augment = Callable[[Batch, jax.Array], Batch]
 Objective = Callable[..., tuple[Losses, Metrics]]
+
+
+class Recipe(NamedTuple):
+  """What is learnt, and from what: all that the steps need but an optimiser.
+
+  init: (key, a batch of any size) -> the variables before the first step. augment draws of every batch, with one key at
+  evaluation, as masks ask for; drawn, in its place, of those that are learnt from alone.
+  """
+
+  init: Callable[[jax.Array, Batch], Mapping]
+  forward: Forward
+  objective: Objective
+  augment: Augment | None = None
+  drawn: Augment | None = None
+
+  def step(self, tx: optax.GradientTransformation, micro_batches: int = 1) -> Callable:
+    """`train_step` with all keywords but `axis` bound."""
+    how: dict[str, Any] = dict(forward=self.forward, objective=self.objective, augment=self.drawn or self.augment)
+    return functools.partial(train_step, tx=tx, micro_batches=micro_batches, **how)
+
+  def evaluation(self) -> Callable:
+    """`eval_step`, likewise."""
+    return functools.partial(eval_step, forward=self.forward, objective=self.objective, augment=self.augment)
+
+
+def recipe(
+  model: nn.Module, objective: Objective, given: Callable[[Batch], tuple] = lambda batch: (batch,), **drawn: Any
+) -> Recipe:
+  """That of a model that is called as model(*given(batch), train=)."""
+  init = lambda key, batch: model.init(key, *given(batch), train=False)
+  return Recipe(init, forward_of(model, given), objective, **drawn)
 
 
 def init(variables: Mapping, tx: optax.GradientTransformation) -> State:
@@ -122,7 +153,13 @@ def gradients(
   rows = min(len(a) for a in jax.tree.leaves(batch))
   if rows % micro_batches:
     raise UserError(f'micro_batches: found {micro_batches} for {rows} images a device, expected a divisor')
-  micro = jax.tree.map(lambda a: a.reshape(micro_batches, len(a) // micro_batches, *a.shape[1:]), batch)
+
+  def cut(a):
+    """Every micro_batches-th image with all that is of it, so that each device keeps the rows that it has."""
+    one = a.reshape(rows // micro_batches, micro_batches, len(a) // rows, *a.shape[1:]).swapaxes(0, 1)
+    return one.reshape(micro_batches, len(a) // micro_batches, *a.shape[1:])
+
+  micro = jax.tree.map(cut, batch)
 
   def counts(batch):
     """The losses' counts: they do not depend on the outputs, of which only the shapes are made."""

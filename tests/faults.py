@@ -96,7 +96,8 @@ def flip(workdir: Path, more: list[str]) -> bool:
   c, _ = cli.parse(['--workdir=unused', *more], config=lxmert.CONFIG, modes=('train',))
   task, model, _ = visual_questions.build(LXMERT, c)
   tx = optim.build(c.optim.name, lambda step: c.optim.lr, clip=c.optim.clip, decay=c.optim.decay)
-  template = train.init(visual_questions.first_variables(model, task, c.seed)[0], tx)
+  recipe = visual_questions.recipe(c.objective, task, model)
+  template = train.init(visual_questions.first_variables(recipe, model, task, c.seed)[0], tx)
   fine = True
   for file in sorted(p for p in (workdir / 'whole' / 'checkpoints' / str(newest)).rglob('*') if p.is_file()):
     copy = shutil.copytree(workdir / 'whole', workdir / 'flipped')

@@ -29,7 +29,6 @@ from experiments import training
 from experiments import visual_questions as task_of
 from experiments.lab.broken import BROKEN
 from experiments.lab.grid import Sized, model_of
-from mmjax import train
 from mmjax.checkpoint import sha256
 from mmjax.data.pipeline import Examples, eval_batches
 from mmjax.errors import UserError
@@ -80,11 +79,11 @@ def run(c: Any, task: task_of.Task, cell: Cell, begins: Callable[[], None], told
     begins()
     own = types.SimpleNamespace(**{key: c[key] for key in c if key not in NOT_OF_A_CELL}, seed=cell.seed)
     model = model_of(c, task, cell.sized.fusion, cell.sized.mlp)
+    recipe = task_of.recipe(c.objective, task, model)
     fit = training.Fit(
       own,
-      task_of.first_variables(model, task, cell.seed)[0],
-      forward=train.forward_of(model),
-      objective=task_of.objective(c.objective, task),
+      recipe,
+      task_of.first_variables(recipe, model, task, cell.seed)[0],
       source=task.splits['train'],
       encode=task.encode,
       rows=task.questions,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from experiments import pairs, several
+from experiments import pairs, several, training
 from mmjax import augment
 from mmjax.errors import UserError
 
@@ -39,7 +39,9 @@ def task():
 @pytest.fixture(scope='module')
 def measured():
   (system,) = several.systems(['sum: anything | 0.5'], lambda what: (Sum(), 'ab'))
-  return system, several.measure(system, several.first_variables(system, task(), 0), task())
+  return system, several.measure(
+    system, training.first_variables(several.recipe(system, task()), 0, task().first), task()
+  )
 
 
 def test_accuracies_with_all_there_and_without_each(measured):
