@@ -170,7 +170,7 @@ def test_base_is_mult():
   assert (c.model.width, c.model.heads, c.model.layers, c.model.embed_dropout) == (30, 5, 5, 0.25)
   assert (c.optim.name, c.optim.lr, c.optim.decay, c.optim.clip, c.optim.schedule) == (
     'adamw', 1e-3, 0.0, 0.8, 'constant')  # fmt: skip
-  assert (c.data.images, c.data.padding, c.systems) == (24, 'read', ('mult',))
+  assert (c.data.images, c.data.padding, c.systems[-1], len(c.systems)) == (24, 'read', 'mult', 5)
   assert c.optim.steps == 40 * 16_322 // 24 and c.optim.steps // c.eval.every == 40
 
 
