@@ -29,7 +29,6 @@ from experiments import faithful, pairs, searching, telling, training
 from experiments.captioning import CONTRAST, READ, TUNED, UNTUNED, Reader, describe, judged, same, search
 from experiments.reading import Reading, keep_model
 from mmjax import augment, objectives, train
-from mmjax.data import twemoji
 from mmjax.encoders.image import to_float
 from mmjax.models.blip import BLIP, Text
 from mmjax.models.blip_pretraining import Pretraining
@@ -44,7 +43,7 @@ SHOWN = 12  # captions in the report
 def build(c, task: pairs.Pairs) -> Pretraining:
   """BLIP and what it needs to be trained. Two ids behind the vocabulary begin what is read and what is written."""
   text = functools.partial(Text, vocab=task.vocab + 2, positions=task.length, **c.model.text)
-  model = BLIP(ViT(image=twemoji.SIDE, **c.model.image), text(), text(writes=True), c.model.out)
+  model = BLIP(ViT(image=task.side, **c.model.image), text(), text(writes=True), c.model.out)
   return Pretraining(model, first=(task.vocab, task.vocab + 1), **c.contrast)
 
 
@@ -176,7 +175,7 @@ def finish(
     params=made['model'][1].variables['params'],
     began=began,
   )
-  reading = Reading(twemoji.SIDE, length=task.length, first=pre.first)
+  reading = Reading(task.side, length=task.length, first=pre.first)
   for name, (model, reader) in made.items():
     params = reader.variables['params']
     kept = params if model.encoder else {part: params[part] for part in ('image', 'decoder')}

@@ -27,7 +27,7 @@ from configs import clip as complete
 from experiments import frozen, pairs, searching, telling, training
 from experiments.reading import Reading, keep_model
 from mmjax import objectives, train
-from mmjax.data import tokens, twemoji
+from mmjax.data import tokens
 from mmjax.encoders import efficientnet
 from mmjax.errors import UserError
 from mmjax.models.clip import CLIP, ImageTower, TextTower
@@ -47,7 +47,7 @@ def build(c, task: pairs.Pairs) -> tuple[CLIP, nn.Module]:
   if isinstance(task, frozen.FrozenPairs):
     known = functools.partial(Known, dropout=c.frozen.dropout)
     return CLIP(known(c.model.out), known(c.model.out)), known(task.vocab)
-  image = functools.partial(ImageTower, image=twemoji.SIDE, **c.model.image)
+  image = functools.partial(ImageTower, image=task.side, **c.model.image)
   text = TextTower(
     vocab=task.vocab,
     positions=task.length,
@@ -195,7 +195,7 @@ def finish(c, task: pairs.Pairs, model, found, score: Callable, fit: training.Fi
     params=fit.state.params,
     began=began,
   )
-  folder, reading = workdir / 'model', Reading(twemoji.SIDE, length=task.length)
+  folder, reading = workdir / 'model', Reading(task.side, length=task.length)
   if isinstance(task, frozen.FrozenPairs):
     reading = Reading(efficientnet.SIDE, length=frozen.LONGEST)
     keep_model(folder, *task.towers.clip(fit.state.params, c.model.out), task.towers.tokenizer, reading)

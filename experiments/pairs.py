@@ -34,13 +34,14 @@ KS = (1, 5, 10)
 class Pairs:
   """A prepared data set. `splits`: 'train', 'validation', and what a model never sees: 'test' and 'unseen'.
 
-  length: L; labels: names of the categories of which 'unseen' is.
+  length: L; labels: names of the categories of which 'unseen' is; side: pixels of an image.
   """
 
   splits: Mapping[str, Source | list[dict[str, Any]]]
   tokenizer: Tokenizer
   length: int
   labels: tuple[str, ...]
+  side: int = dataclasses.field(default=twemoji.SIDE, kw_only=True)
 
   @property
   def vocab(self) -> int:

@@ -36,6 +36,11 @@ def build(sentences: Iterable[str]) -> Tokenizer:
   return _framed(tokenizer)
 
 
+def numbered(size: int) -> Tokenizer:
+  """A tokenizer of that many words that nobody says, where their number alone is asked for."""
+  return Tokenizer(models.WordLevel({f'word {n}': n for n in range(size)}, unk_token='word 0'))
+
+
 def wordpiece(vocab_file: str | os.PathLike) -> Tokenizer:
   """The uncased BERT Tokenizer (Devlin et al. 2019, arXiv:1810.04805) of a published vocab.txt.
 
