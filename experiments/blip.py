@@ -60,9 +60,8 @@ def drawn(c, task: pairs.Pairs):
 
 def recipe(c, task: pairs.Pairs, pre: Pretraining) -> train.Recipe:
   """The first stage, of all three losses."""
-  axis = train.AXIS if c.parallel.how == 'pmap' else None
   init = lambda key, batch: pre.init(key, to_float(batch['image']), batch['text'])
-  return train.Recipe(init, functools.partial(pre.forward, axis=axis), objectives.blip, drawn(c, task))
+  return train.Recipe(init, pre.forward, objectives.blip, drawn(c, task))
 
 
 def captions_alone(out: Mapping, batch: Mapping, axis: str | None = None):

@@ -24,9 +24,10 @@ from mmjax.models.uniter import UNITER
 from mmjax.models.vilbert import ViLBERT
 from mmjax.models.visualbert import VisualBERT
 
-BERT_WORDS, CLIP_WORDS, DALLE_WORDS = 30_522, 49_408, 16_384
+BERT_WORDS, CLIP_WORDS = 30_522, 49_408
 VQA = {'answers': 3129, 'regions': 36, 'features': 2048, 'words': 20}  # VQA v2 as LXMERT's code reads it
 PICTURE = 224  # pixels a side
+DALLE_SIZES: dict[str, Any] = {'vocab': 16_384, 'words': 256, 'side': 32}  # section 2.2
 MOSEI = {'t': (50, 300), 'a': (500, 74), 'f': (500, 35)}  # unaligned: steps, features
 
 
@@ -115,8 +116,8 @@ def of_blip(c: Any) -> Shaped:
 
 
 def of_dalle(c: Any) -> Shaped:
-  """Its transformer, on 256 words and 32 x 32 codes (section 2.2)."""
-  model = DALLE(vocab=DALLE_WORDS, words=256, codes=c.dvae.codes, side=32, **c.model)
+  """Its transformer, on words and codes."""
+  model = DALLE(codes=c.dvae.codes, **DALLE_SIZES, **c.model)
   fields = {
     'text': words(model.words, model.vocab),
     'codes': Field((model.side**2,), 'int32', model.codes),

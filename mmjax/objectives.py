@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from mmjax.layers.axes import ROWS
 from mmjax.layers.ring import against_all
 from mmjax.models.dvae import uniformity
 
@@ -22,7 +23,6 @@ Batch = Mapping[str, Any]  # of arrays, or of such mappings
 Losses = dict[str, tuple[jax.Array, jax.Array, float]]
 Metrics = dict[str, tuple[jax.Array, jax.Array]]
 
-ROWS = ('data', 'fsdp')  # the axes of a mesh that cut the rows of a batch
 LARGEST_SCALE = 100.0  # of a contrast: Radford et al. 2021, section 2.5
 
 cross_entropy = optax.softmax_cross_entropy_with_integer_labels
@@ -158,7 +158,7 @@ def blip(out: Batch, batch: Batch, axis: str | None = None) -> tuple[Losses, Met
   for one, other in (('image', 'text'), ('text', 'image')):
     scores = out[f'{one}_scores']
     contrast += optax.softmax_cross_entropy(scores, out[f'{one}_labels']) / 2
-    metrics[f'accuracy/{one} to {other}'] = (((scores.argmax(-1) == jnp.arange(len(row))) * row).sum(), row.sum())
+    metrics[f'accuracy/{one} to {other}'] = (((scores.argmax(-1) == out['own']) * row).sum(), row.sum())
   label, thrice = jnp.repeat(jnp.array([1, 0, 0]), len(row)), jnp.tile(row, 3)
   matching = cross_entropy(out['matched'], label) * thrice
   metrics['accuracy/matched'] = (((out['matched'].argmax(-1) == label) * thrice).sum(), thrice.sum())

@@ -16,8 +16,9 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from mmjax.errors import UserError, nearest
-from mmjax.objectives import ROWS, Batch, Metrics
-from mmjax.train import AXIS, State
+from mmjax.layers.axes import AXIS, ROWS
+from mmjax.objectives import Batch, Metrics
+from mmjax.train import State
 
 LAUNCHERS = ('jit', 'pmap')
 AXES = (AXIS, 'fsdp', 'tensor')

@@ -18,8 +18,6 @@ from jax import lax
 from mmjax.errors import UserError
 from mmjax.objectives import Batch, Losses, Metrics
 
-AXIS = 'data'
-
 
 class State(flax.struct.PyTreeNode):
   """All that a step changes. `finite` is False once an update was not: neither it nor a later one is applied."""

@@ -1,14 +1,20 @@
 """Layouts: how the arrays of a state are cut by rules on their paths, and what is refused."""
 
+import json
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from mmjax import parallel, train
+from mmjax import cli, parallel, train
 from mmjax.errors import UserError
 from mmjax.fusion.layers import FusionStack
+from tests.layouts import FAMILIES, PRETRAINING
 
 SIZES = {'data': 2, 'fsdp': 2, 'tensor': 2}
 SHAPE = jax.ShapeDtypeStruct
@@ -102,3 +108,33 @@ def test_a_mesh_that_is_not_of_the_devices_is_refused(sizes, words):
 def test_pmap_has_rules_of_no_kind():
   with pytest.raises(UserError, match=r'parallel\.how=pmap: found mesh'):
     parallel.Launch('pmap', 8, devices=jax.devices()[:1], rules=('kernel: fsdp',))
+
+
+@pytest.fixture(scope='module')
+def layouts():
+  """What python -m tests.layouts finds on eight simulated devices, in two layouts that have all there is."""
+  command = [sys.executable, '-m', 'tests.layouts', '--json', '--layouts=data 2, fsdp 2, tensor 2;pmap 8']
+  fast = os.environ | {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'}  # it compiles faster
+  done = subprocess.run(command, cwd=cli.ROOT, env=fast, capture_output=True, text=True, timeout=900)
+  assert done.returncode == 0, done.stderr
+  return json.loads(done.stdout)
+
+
+@pytest.mark.slow
+def test_every_layout_has_the_gradients_of_one_device(layouts):
+  found = {(row['family'], row['layout']): row for row in layouts['steps']}
+  every = (*FAMILIES, PRETRAINING)
+  assert {family for family, _ in found} == set(every) and len(found) == 2 * len(every) - 1  # BLIP's negatives by pmap
+  for row in found.values():
+    assert row['loss'] <= 2e-6 and row['all'] <= 1e-5 and row['worst_error'] <= 1e-4, row
+  assert any(row['all'] > 0 for row in found.values())  # else all would have run on one device
+
+
+@pytest.mark.slow
+def test_an_evaluation_on_eight_devices_is_that_of_one(layouts):
+  assert len(layouts['evaluations']) == 2 and max(layouts['evaluations']) <= 1e-5
+
+
+@pytest.mark.slow
+def test_each_device_of_pmap_draws_its_own_dropout(layouts):
+  assert layouts['draws'] > 1e-3

@@ -1,11 +1,6 @@
 """The training step: one division, one key a step, nothing applied that is not finite, the same on every launcher."""
 
 import functools
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -332,40 +327,6 @@ def test_a_small_visualbert_learns_one_batch_by_heart():
 
 
 # --- launchers --------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope='module')
-def launched():
-  """The rows of python -m tests.launchers, on eight simulated devices."""
-  done = subprocess.run([sys.executable, '-m', 'tests.launchers', '--json'], cwd=Path(__file__).parent.parent,
-                        env=os.environ | {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'},  # it compiles faster
-                        capture_output=True, text=True, timeout=300)  # fmt: skip
-  assert done.returncode == 0, done.stderr
-  return json.loads(done.stdout)
-
-
-@pytest.mark.slow
-def test_jit_and_pmap_on_eight_devices_have_the_gradients_of_one(launched):
-  rows = launched['gradients']
-  ways = [(row['how'], row['devices'], row['micro_batches']) for row in rows]
-  assert ways == [('jit', 1, 1), ('jit', 8, 1), ('pmap', 8, 1), ('pmap', 8, 2)]
-  for row in rows:
-    assert row['all'] <= 2e-6, row
-    assert row['worst_error'] <= 1e-5, row
-    assert row['loss'] <= 2e-6, row
-    assert row['tensors'] > 40
-  assert any(row['all'] > 0 for row in rows[1:])  # else all would have run on one device
-
-
-@pytest.mark.slow
-def test_an_evaluation_on_eight_devices_is_that_of_one(launched):
-  assert len(launched['evaluations']) == 2
-  assert max(launched['evaluations']) <= 1e-5
-
-
-@pytest.mark.slow
-def test_each_device_of_pmap_draws_its_own_dropout(launched):
-  assert launched['draws'] > 1e-3
 
 
 @pytest.mark.parametrize('how', ['jit', 'pmap'])

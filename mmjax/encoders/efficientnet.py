@@ -10,6 +10,8 @@ from functools import partial
 import jax
 from flax import linen as nn
 
+from mmjax.layers.blocks import batch_norm
+
 # of Lite0, a row a stage: blocks, kernel, stride of its first, how much wider inside, channels
 LITE0 = (
   (1, 3, 1, 1, 16),
@@ -25,7 +27,7 @@ MEAN, STD = 127, 128  # by which they were normalised, of 0..255
 
 
 def norm(train: bool, name: str) -> nn.BatchNorm:
-  return nn.BatchNorm(not train, momentum=0.99, epsilon=1e-3, name=name)
+  return batch_norm(train, epsilon=1e-3, name=name)
 
 
 class MBConv(nn.Module):

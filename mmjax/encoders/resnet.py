@@ -16,6 +16,7 @@ from flax import linen as nn
 
 from mmjax.errors import UserError
 from mmjax.layers.attention import attend
+from mmjax.layers.blocks import batch_norm
 
 STAGES = 4
 SMALL = 4  # cells of a side
@@ -59,7 +60,7 @@ class Bottleneck(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-    norm = partial(nn.BatchNorm, use_running_average=not train, momentum=0.9, epsilon=1e-5)
+    norm = partial(batch_norm, train, momentum=0.9)
     y = nn.relu(norm(name='norm1')(convolution(self.width, 1, name='conv1')(x)))
     y = nn.relu(norm(name='norm2')(convolution(self.width, 3, name='conv2')(y)))
     y = norm(name='norm3')(convolution(EXPANSION * self.width, 1, name='conv3')(shrink(y, self.stride)))
@@ -86,7 +87,7 @@ class ResNet(nn.Module):
     x = image
     for n, (channels, stride) in enumerate(((self.width // 2, 2), (self.width // 2, 1), (self.width, 1)), 1):
       x = convolution(channels, 3, stride, name=f'stem{n}')(x)
-      x = nn.relu(nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, name=f'stem_norm{n}')(x))
+      x = nn.relu(batch_norm(train, momentum=0.9, name=f'stem_norm{n}')(x))
     x = shrink(x, 2)
     for stage, blocks in enumerate(self.blocks):
       for n in range(blocks):

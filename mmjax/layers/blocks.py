@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mmjax.errors import UserError, nearest
+from mmjax.layers.axes import mapped
 
 Kind = TypeVar('Kind', bound=nn.Module)
 ACTIVATIONS = {
@@ -28,6 +29,11 @@ def activation(name: str):
   if name not in ACTIVATIONS:
     raise UserError(f'activation: found {name!r}, expected one of {tuple(ACTIVATIONS)}{nearest(name, ACTIVATIONS)}')
   return ACTIVATIONS[name]
+
+
+def batch_norm(train: bool, *, momentum: float = 0.99, epsilon: float = 1e-5, name: str | None = None) -> nn.BatchNorm:
+  """Batch norm over the rows of all devices (Ioffe and Szegedy 2015, arXiv:1502.03167)."""
+  return nn.BatchNorm(not train, momentum=momentum, epsilon=epsilon, axis_name=mapped(), name=name)
 
 
 NORMS = {'layer': nn.LayerNorm, 'rms': nn.RMSNorm}  # rms: no mean is taken off, no bias added (arXiv:1910.07467)

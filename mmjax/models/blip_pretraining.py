@@ -7,7 +7,8 @@ self-attention with the encoder.
 
 B pairs, h x w pixels, L words, Q queue, E size of the shared space, V vocabulary.
 
-Differs from the paper: nothing. As in the authors' code, a device draws its negatives from its own part of a batch.
+Differs from the paper: nothing. In the authors' code a device contrasts its part of a batch with that part and the
+queue, here with the whole batch and the queue. Where it sees its part alone (pmap), negatives are drawn from that.
 """
 
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from mmjax.errors import UserError
+from mmjax.layers.axes import mapped
 from mmjax.layers.blocks import unit
 from mmjax.models.blip import BLIP
 
@@ -56,13 +58,13 @@ class Pretraining:
     }
 
   def forward(
-    self, variables: Mapping, batch: Mapping, *, train: bool, key: jax.Array | None, axis: str | None = None
+    self, variables: Mapping, batch: Mapping, *, train: bool, key: jax.Array | None
   ) -> tuple[dict[str, jax.Array], dict[str, Any]]:
     """batch: 'image' [B,h,w,3] float, 'text' and 'caption' [B,L] int, 0 for padding.
 
     Returns what `objectives.blip` reads: scores of each image for the texts of the batch and the queue 'image_scores'
-    [B,B+Q] with 'image_labels' of sum 1, likewise 'text_scores' and 'text_labels'; 'matched' [3B,2] of the B pairs and
-    2B negatives; 'words' [B,L,V]. And what is kept for the next step.
+    [B,B+Q] with 'image_labels' of sum 1, likewise 'text_scores' and 'text_labels'; 'own' [B]: which of them is a row's
+    own; 'matched' [3B,2] of the B pairs and 2B negatives; 'words' [B,L,V]. And what is kept for the next step.
     """
     params, kept = variables['params'], variables['momentum']
     image, text, mask = batch['image'], batch['text'], batch['text'] > 0
@@ -83,18 +85,22 @@ class Pretraining:
     _, slowly = jax.lax.stop_gradient(vectors(tied(slow), 3))
     temperature = jnp.clip(params['temperature'], *LIMITS)
     share = self.soft * jnp.minimum(1, step / self.warmup)
-    out = {}
+    axis = mapped()
+    every = lambda x: jax.lax.all_gather(x, axis, tiled=True) if axis else x
+    batched = {name: every(vector) for name, vector in slowly.items()}
+    own_rows = jnp.arange(len(text)) + (jax.lax.axis_index(axis) * len(text) if axis else 0)
+    out = {'own': own_rows}
     for one, other in (('image', 'text'), ('text', 'image')):
-      rivals = jnp.concatenate([slowly[other], kept[other]])
+      rivals = jnp.concatenate([batched[other], kept[other]])
       opinion = jax.nn.softmax(slowly[one] @ rivals.T / temperature)
       out[f'{one}_scores'] = found[one] @ rivals.T / temperature
-      labels = share * opinion + (1 - share) * jnp.eye(len(text), len(rivals))
+      labels = share * opinion + (1 - share) * jax.nn.one_hot(own_rows, len(rivals))
       out[f'{one}_labels'] = jax.lax.stop_gradient(labels)
 
     reads = text.at[:, 0].set(self.first[0])
     draws = jax.random.split(jax.random.key(0) if key is None else jax.random.fold_in(key, 6))
     other_image, other_text = (
-      hard_negative(one, out[f'{name}_scores'][:, : len(text)]) for one, name in zip(draws, ('text', 'image'))
+      hard_negative(one, out[f'{name}_scores'][:, own_rows]) for one, name in zip(draws, ('text', 'image'))
     )
     rows = jnp.arange(len(text))
     which_text = jnp.concatenate([rows, rows, other_text])
@@ -107,10 +113,9 @@ class Pretraining:
     out['words'] = apply(own, 8, write, caption.at[:, 0].set(self.first[1]), caption > 0, seen)
     if not train:
       return out, {}
-    every = lambda x: jax.lax.all_gather(x, axis, tiled=True) if axis else x
     return out, {
       'momentum': {'params': slow, 'step': step + 1}
-      | {name: self.enqueued(kept[name], every(slowly[name]), step) for name in slowly}
+      | {name: self.enqueued(kept[name], batched[name], step) for name in slowly}
     }
 
   def enqueued(self, queue: jax.Array, new: jax.Array, step: jax.Array) -> jax.Array:

@@ -20,7 +20,7 @@ from mmjax.encoders.series import patches, scaled
 from mmjax.errors import UserError
 from mmjax.fusion.layers import ENTRY, STACKED, STATES, keep, read_itself
 from mmjax.fusion.owner import Owner
-from mmjax.layers.blocks import made_of
+from mmjax.layers.blocks import batch_norm, made_of
 
 NORMS = ('batchnorm', 'layernorm')
 
@@ -63,7 +63,7 @@ class ChannelLayer(nn.Module):
   def added(self, x: jax.Array, name: str, of, train: bool) -> jax.Array:
     """x + of(x), with a norm before or behind."""
     norm = (
-      nn.BatchNorm(use_running_average=not train, epsilon=self.eps, name=name)
+      batch_norm(train, epsilon=self.eps, name=name)
       if self.norms == 'batchnorm'
       else nn.LayerNorm(epsilon=self.eps, name=name)
     )

@@ -22,6 +22,7 @@ from flax import linen as nn
 
 from mmjax.encoders.image import grid_boxes, to_float
 from mmjax.errors import UserError
+from mmjax.layers.blocks import batch_norm
 
 
 def word_set(question: jax.Array, vocab: int) -> jax.Array:
@@ -39,7 +40,7 @@ class Cells(nn.Module):
     x = to_float(image)
     for n, size in enumerate(self.channels):
       x = nn.relu(nn.Conv(size, (3, 3), (2, 2), name=f'conv{n}')(x))
-      x = nn.BatchNorm(use_running_average=not train, name=f'norm{n}')(x)
+      x = batch_norm(train, name=f'norm{n}')(x)
     return x
 
 
