@@ -160,10 +160,13 @@ def optimiser(numbers: Any) -> tuple[optax.Schedule, optax.GradientTransformatio
   return rate, optim.build(numbers.name, rate, **how)
 
 
-def launch(c: Any) -> parallel.Launch:
-  """How a config's steps run. Raises UserError for a layout that cannot be."""
-  p = c.parallel
-  return parallel.Launch(p.how, c.data.images, c.optim.micro_batches, mesh=p.mesh, rules=p.rules)
+def launch(c: Any, rows: int | None = None, devices: Sequence[Any] | None = None) -> parallel.Launch:
+  """How a config's steps run. rows: in place of data.images; devices: all where not given.
+
+  Raises UserError for a layout that cannot be.
+  """
+  p, rows = c.parallel, c.data.images if rows is None else rows
+  return parallel.Launch(p.how, rows, c.optim.micro_batches, devices, p.mesh, p.rules)
 
 
 class Fit:

@@ -78,16 +78,18 @@ def main(
   modes: Sequence[str] = MODES,
   flags: Flags | None = None,
   doc: str = '',
+  workdir: bool = True,
 ) -> NoReturn:
   """Parses the command line, calls run(config, args) and ends the process; call it under `if __name__ == '__main__'`.
 
   run: takes a FrozenConfigDict and a namespace with workdir, mode and the names in flags; config: the default,
   'FILE:VARIANT'; modes: the first is the default; flags: {name: (default, one line of help)}, the value given has the
-  type of the default; doc: what the experiment does, for --help. Raises SystemExit always.
+  type of the default; doc: what the experiment does, for --help; workdir: whether it has one. Raises SystemExit always.
   """
   before = signal.signal(signal.SIGTERM, _ended)
   try:
-    sys.exit(exit_code(lambda: run(*parse(sys.argv[1:], config=config, modes=modes, flags=flags, doc=doc))))
+    how: dict[str, Any] = dict(config=config, modes=modes, flags=flags, doc=doc, workdir=workdir)
+    sys.exit(exit_code(lambda: run(*parse(sys.argv[1:], **how))))
   finally:
     signal.signal(signal.SIGTERM, before)
 
@@ -98,40 +100,50 @@ def _ended(number: int, frame: types.FrameType | None) -> NoReturn:
   raise Preempted('ended by SIGTERM outside of training, where there is nothing to save; the same command goes on')
 
 
-def check(*, config: str, modes: Sequence[str] = MODES, flags: Flags | None = None, doc: str = '') -> None:
+def check(
+  *, config: str, modes: Sequence[str] = MODES, flags: Flags | None = None, doc: str = '', workdir: bool = True
+) -> None:
   """Ends the process on --help or a wrong command line, else does nothing. Same arguments as main().
 
   An experiment calls it above its slow imports, so that a misspelt flag is said in a tenth of a second.
   """
-  code = exit_code(lambda: parse(sys.argv[1:], config=config, modes=modes, flags=flags, doc=doc))
+  how: dict[str, Any] = dict(config=config, modes=modes, flags=flags, doc=doc, workdir=workdir)
+  code = exit_code(lambda: parse(sys.argv[1:], **how))
   if code:
     sys.exit(code)
 
 
 def parse(
-  argv: Sequence[str], *, config: str, modes: Sequence[str], flags: Flags | None = None, doc: str = ''
+  argv: Sequence[str],
+  *,
+  config: str,
+  modes: Sequence[str],
+  flags: Flags | None = None,
+  doc: str = '',
+  workdir: bool = True,
 ) -> tuple[ml_collections.FrozenConfigDict, types.SimpleNamespace]:
-  """argv: list of str, without the program. Returns (FrozenConfigDict, namespace); see main().
+  """argv: list of str, without the program. Returns (FrozenConfigDict, namespace); see main(). The namespace also has
+  `config`, what was given or the default.
 
   Raises UserError in one line; SystemExit(0) after it has printed the page of --help.
   """
   flags = flags or {}
-  known = ['--workdir', '--config', '--mode', *(f'--{name}' for name in flags), '--help']
+  known = [*(['--workdir'] if workdir else []), '--config', '--mode', *(f'--{name}' for name in flags), '--help']
   switches = [f'--{name}' for name, (default, _) in flags.items() if default is False]
   given = _split(argv, known, switches)
   spec = given.pop('--config', config)
   values = load_config(spec)
   if given.pop('--help', None) is not None:
-    print(_page(config, spec, values, modes, flags, doc))
+    print(_page(config, spec, values, modes, flags, doc, workdir))
     raise SystemExit(0)
   changes = {name.removeprefix('--config.'): text for name, text in given.items() if name.startswith('--config.')}
   for name, text in changes.items():
     override(values, name, text)
-  if '--workdir' not in given:
+  if workdir and '--workdir' not in given:
     raise UserError('--workdir=DIR is missing; --help shows all flags')
-  if not given['--workdir'].strip():
+  if workdir and not given['--workdir'].strip():
     raise UserError('--workdir is empty; give a folder')
-  args = types.SimpleNamespace(workdir=given['--workdir'], mode=given.get('--mode', modes[0]))
+  args = types.SimpleNamespace(config=spec, workdir=given.get('--workdir', ''), mode=given.get('--mode', modes[0]))
   if args.mode not in modes:
     raise UserError(f'unknown mode {args.mode!r}{nearest(args.mode, modes)}')
   for name, (default, _) in flags.items():
@@ -292,7 +304,13 @@ def _said(code: int, line: str) -> int:
 
 
 def _page(
-  default: str, spec: str, values: ml_collections.ConfigDict, modes: Sequence[str], flags: Flags, doc: str
+  default: str,
+  spec: str,
+  values: ml_collections.ConfigDict,
+  modes: Sequence[str],
+  flags: Flags,
+  doc: str,
+  workdir: bool,
 ) -> str:
   spec_of_main = getattr(sys.modules['__main__'], '__spec__', None)
   program = f'python -m {spec_of_main.name}' if spec_of_main else f'python {sys.argv[0]}'
@@ -300,11 +318,12 @@ def _page(
   variants = _config_module(path)['VARIANTS']
   keys = {name: repr(value) for name, value in flatten(values.to_dict()).items()}
   number = next((f' --config.{name}={text}' for name, text in keys.items() if text[0].isdigit()), '')
+  folder = 'folder of the run: checkpoints, logs, config.json; a run that is there goes on (required)'
   table = [
-    ('--workdir=DIR', 'folder of the run: checkpoints, logs, config.json; a run that is there goes on (required)'),
+    *([('--workdir=DIR', folder)] if workdir else []),
     ('--config=FILE:VARIANT', f'numbers of the experiment (default {default})'),
     ('--config.KEY=VALUE', 'changes one of them, keys are below'),
-    ('--mode=MODE', f'{", ".join(modes)} (default {modes[0]})'),
+    *([('--mode=MODE', f'{", ".join(modes)} (default {modes[0]})')] if len(modes) > 1 else []),
     *(
       (f'--{name}', text)
       if default is False
@@ -313,7 +332,7 @@ def _page(
     ),
     ('--help', 'this page'),
   ]
-  start = f'{program} --workdir=DIR'
+  start = f'{program} --workdir=DIR' if workdir else program
   examples = [
     start,
     *(f'{start} --config={path}:{name}{number}' for name in ['tiny'] if name in variants),

@@ -193,7 +193,7 @@ class Launch:
 
     return meshed
 
-  def compile_step(self, step: Step, state: State) -> Callable[..., tuple[State, Metrics]]:
+  def compile_step(self, step: Step, state: State) -> Any:
     """train_step with all keywords but `axis` bound -> (state, batch, key) -> (state, sums); jit donates the state.
 
     state: one of the same structure and shapes, such as of jax.eval_shape.

@@ -82,11 +82,15 @@ class Recipe(NamedTuple):
 
 
 def recipe(
-  model: nn.Module, objective: Objective, given: Callable[[Batch], tuple] = lambda batch: (batch,), **drawn: Any
+  model: nn.Module,
+  objective: Objective,
+  given: Callable[[Batch], tuple] = lambda batch: (batch,),
+  augment: Augment | None = None,
+  drawn: Augment | None = None,
 ) -> Recipe:
   """That of a model that is called as model(*given(batch), train=)."""
   init = lambda key, batch: model.init(key, *given(batch), train=False)
-  return Recipe(init, forward_of(model, given), objective, **drawn)
+  return Recipe(init, forward_of(model, given), objective, augment, drawn)
 
 
 def init(variables: Mapping, tx: optax.GradientTransformation) -> State:

@@ -3,8 +3,9 @@
   python -m tests.layouts [--json] [--only='NAME;NAME'] [--layouts='NAME;NAME']
 
 The step of each paper, made small, on simulated devices in each layout against one device: loss and gradients, without
-dropout and augmentation, matmul precision 'highest'. The counts of the losses differ from device to device, and the last rows of a batch
-have weight 0, as the last batch of an evaluation may. Never compared after Adam, which makes much of rounding errors.
+dropout and augmentation, matmul precision 'highest'. The counts of the losses differ from device to device, and the
+last rows of a batch have weight 0, as the last batch of an evaluation may. Never compared after Adam, which makes much
+of rounding errors.
 """
 
 import json

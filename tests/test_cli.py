@@ -53,7 +53,7 @@ def parse(*argv, **options):
 
 def test_defaults(folder):
   config, args = parse('--workdir=run')
-  assert vars(args) == {'workdir': 'run', 'mode': 'train', 'image': '', 'top': 5}
+  assert vars(args) == {'config': 'toy.py:base', 'workdir': 'run', 'mode': 'train', 'image': '', 'top': 5}
   assert (config.name, config.optim.lr, config.optim.betas) == ('base', 1e-4, (0.9, 0.98))
 
 
@@ -86,7 +86,7 @@ def test_values_may_follow_the_flag_and_the_last_holds(folder):
     '--config.seed',
     '7',
   )
-  assert vars(args) == {'workdir': 'a b', 'mode': 'eval', 'image': 'x=y.png', 'top': -3}
+  assert vars(args) == {'config': 'toy.py:tiny', 'workdir': 'a b', 'mode': 'eval', 'image': 'x=y.png', 'top': -3}
   assert (config.name, config.seed) == ('tiny', 7)
 
 

@@ -15,7 +15,7 @@ FLOORS = [  # from the lowest; a name is a file or a folder of mmjax
   {'models'},
   {'objectives', 'generate'},
   {'train', 'masking', 'augment'},
-  {'optim', 'checkpoint', 'logging', 'cli', 'parallel'},
+  {'optim', 'checkpoint', 'logging', 'cli', 'parallel', 'flops'},
   {'run'},
 ]
 HEIGHT = {name: n for n, names in enumerate(FLOORS) for name in names}
