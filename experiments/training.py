@@ -5,6 +5,8 @@ N examples a step.
 
 import contextlib
 import functools
+import hashlib
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +17,7 @@ import ml_collections
 import numpy as np
 import optax
 
-from mmjax import cli, optim, parallel, train
+from mmjax import cli, hosts, optim, parallel, train
 from mmjax import run as runs
 from mmjax.checkpoint import Checkpoints, sha256
 from mmjax.data.pipeline import Encode, Examples, eval_batches, prefetch, train_batches
@@ -198,9 +200,17 @@ class Fit:
   def evaluate(self, source: Examples) -> dict[str, float]:
     """Loss and metrics of one pass, eval.images at a time (or, to divide by the devices, a few more)."""
     images = self.c.eval.images + -self.c.eval.images % self.launch.parts
-    batches = eval_batches(source, self.encode, images=images)
-    sums = [self.eval_step(self.state.variables, self.launch.put(batch)) for batch in batches]
+    batches = eval_batches(source, self.encode, images=images, shard=self.launch.shard)
+    variables = self.launch.place(self.state.variables)  # which is where they are, but for several hosts
+    sums = [self.eval_step(variables, self.launch.put(batch)) for batch in batches]
     return self.named(train.divide(sums))
+
+  @contextlib.contextmanager
+  def at_home(self) -> Iterator[None]:
+    """Where the state lies on several hosts, each has all of it in here, to test with what it likes."""
+    laid_out, self.state = self.state, hosts.gathered(self.state)
+    yield
+    self.state = laid_out
 
 
 class Course:
@@ -219,11 +229,16 @@ class Course:
   """
 
   def __init__(self, fit: Fit, workdir: Path, args: Any, said: Sequence[str] = (), quiet: bool = False):
-    self.fit, self.workdir, self.args, self.said, self.quiet = fit, workdir, args, said, quiet
-    self.training = args.mode == 'train'
+    self.fit, self.workdir, self.args, self.said, self.quiet = fit, workdir, args, said, quiet or not hosts.leads()
+    self.training, self.ending = args.mode == 'train', False
 
   def __enter__(self) -> 'Course':
     fit, c = self.fit, self.fit.c
+    if hosts.several():
+      first = fit.encode(fit.source[0])
+      held = hashlib.sha256(b''.join(np.asarray(first[key]).tobytes() for key in sorted(first))).hexdigest()
+      hosts.agree(f'{len(fit.source)} {held}', 'data')
+      hosts.agree(json.dumps(c.to_dict(), sort_keys=True), 'config')
     with contextlib.ExitStack() as opened:
       self.checkpoints = opened.enter_context(Checkpoints(self.workdir))
       best = self.args.checkpoint == 'best'
@@ -237,9 +252,10 @@ class Course:
           self.logger.say('\n'.join([parameter_table(fit.state.params), device_line(), *origin]))
         self.running = opened.enter_context(contextlib.ExitStack())
         self.batches = self.running.enter_context(prefetch(self.batches_from(example), fit.launch.put))
-        self.signals = self.running.enter_context(cli.Signals())
+        if not hosts.several():  # there it is JAX that hears SIGTERM, and tells all
+          self.signals = self.running.enter_context(cli.Signals())
         self.window = runs.Window(rows)
-        self.key = fit.launch.place(jax.random.key(c.seed + 1))
+        self.key = fit.launch.key(c.seed + 1)
       self.opened = opened.pop_all()
     return self
 
@@ -249,7 +265,9 @@ class Course:
   def batches_from(self, example: int) -> Iterator[dict[str, np.ndarray]]:
     """The batches of training from that example on."""
     fit, c = self.fit, self.fit.c
-    return train_batches(fit.source, fit.encode, images=c.data.images, seed=c.seed, start=example)
+    return train_batches(
+      fit.source, fit.encode, images=c.data.images, seed=c.seed, start=example, shard=fit.launch.shard
+    )
 
   def __iter__(self) -> Iterator[tuple[int, Any]]:
     """(step, batch) of every step that is left; a step is counted when it is done."""
@@ -269,7 +287,8 @@ class Course:
 
   def due(self, step: int) -> bool:
     """Whether it is time to evaluate and to save: at eval.every, at the end, and when the process is asked to end."""
-    return step % self.fit.c.eval.every == 0 or step == self.fit.c.optim.steps or self.signals.term
+    self.ending = hosts.asked_to_end(step) if hosts.several() else self.signals.term
+    return step % self.fit.c.eval.every == 0 or step == self.fit.c.optim.steps or self.ending
 
   def save(self, step: int, validate: Callable[[], Scores]) -> None:
     """Evaluates and saves; the scores' 'accuracy', else the loss, says which checkpoint is best.
@@ -279,11 +298,12 @@ class Course:
     images, steps = self.fit.c.data.images, self.fit.c.optim.steps
     runs.stop_if_not_finite(self.fit.state, lambda at: next(self.batches_from(at * images)), self.workdir)
     with runs.aside(self.window, self.logger):
-      scores = validate()
+      with self.fit.at_home():
+        scores = validate()
       self.logger.write(step, 'validation', scores)
       rank = {'accuracy': scores['accuracy'] if 'accuracy' in scores else -scores['loss']}
       self.checkpoints.save(step, self.fit.state, {'example': step * images}, rank)
-    if self.signals.term:
+    if self.ending:
       self.checkpoints.wait()
       raise cli.Preempted(f'saved step {step:,} of {steps:,} in {self.workdir}; the same command goes on from there')
 
@@ -291,6 +311,7 @@ class Course:
     """test(), logged with the system's name and the hash of the parameters; nothing in mode 'predict'."""
     if self.args.mode == 'predict':
       return {}
+    self.fit.state = hosts.gathered(self.fit.state)
     results = test()
     if self.training:
       steps = self.fit.c.optim.steps

@@ -2,7 +2,7 @@
 
 Below WORKDIR/checkpoints, STEP/ is one checkpoint (Orbax's files and our manifest.json), bad/STEP one moved aside.
 Orbax restores a flipped byte without a word; the manifest, with size and sha256 of every file of the step, does not.
-One process; any number of local devices.
+Of several hosts all write what they hold and all read; host 0 alone looks after the rest.
 """
 
 import concurrent.futures
@@ -23,6 +23,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from mmjax import hosts
 from mmjax.errors import UserError
 from mmjax.workdir import write_atomic
 
@@ -48,13 +49,15 @@ class Checkpoints:
   """
 
   def __init__(self, workdir: str | os.PathLike, metric: str = 'accuracy'):
-    self.folder = pathlib.Path(workdir).resolve() / 'checkpoints'
+    self.folder = hosts.shared(pathlib.Path(workdir)) / 'checkpoints'
     self.passed_over: list[int] = []  # steps whose checkpoints were bad
     self._metric = metric
-    for uncommitted in self.folder.glob(f'*{ocp.utils.TMP_DIR_SUFFIX}*'):
-      shutil.rmtree(uncommitted)
-    for step in _steps(self.folder):
-      self._discard_if(step, fault(self.folder / str(step), SMALL))
+    if hosts.leads():
+      for uncommitted in self.folder.glob(f'*{ocp.utils.TMP_DIR_SUFFIX}*'):
+        shutil.rmtree(uncommitted)
+      for step in _steps(self.folder):
+        self._discard_if(step, fault(self.folder / str(step), SMALL))
+    hosts.together('checkpoints are in order')
     policies = ocp.checkpoint_managers
     self._manager = ocp.CheckpointManager(
       self.folder,
@@ -115,10 +118,11 @@ class Checkpoints:
     steps = sorted(self._manager.all_steps(), reverse=True)
     if best:
       steps.sort(key=lambda step: _score(self._manager.metrics(step)), reverse=True)
-    for step in steps:
-      if self._discard_if(step, fault(self.folder / str(step))):
-        self._manager.reload()
-        continue
+    if hosts.leads():
+      good = next((step for step in steps if not self._discard_if(step, fault(self.folder / str(step)))), None)
+    step = hosts.told(-1 if not hosts.leads() or good is None else good)
+    self._manager.reload()
+    if step >= 0:
       saved = self._manager.restore(step, args=ocp.args.Composite(extra=ocp.args.JsonRestore())).extra
       check_layout(saved['layout'], layout(template), self.folder / str(step))
       target = ocp.args.StandardRestore(jax.tree.map(_abstract, template))
@@ -144,6 +148,8 @@ class Checkpoints:
 
   def _seal(self, step: int) -> None:
     self._manager.wait_until_finished()  # the files are final only after Orbax's commit
+    if not hosts.leads():
+      return
     folder = self.folder / str(step)
     files = {name: [os.path.getsize(folder / name), _digest(folder / name)] for name in _files(folder)}
     body = json.dumps({'step': step, 'files': files}, indent=1)

@@ -33,6 +33,10 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 MODES = ('train', 'eval', 'predict')
 
 Flags = Mapping[str, tuple[Any, str]]  # {name: (default, one line of help)}; False for a switch, which takes no value
+HOSTS: Flags = {  # of whatever has a workdir, see mmjax/hosts.py
+  'hosts': ('', 'several hosts: I/N@ADDRESS:PORT, this one of how many and where host 0 answers, or auto (TPU, SLURM)'),
+  'heartbeat': (100, 'several hosts: seconds of silence after which one is taken for lost'),
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -89,9 +93,24 @@ def main(
   before = signal.signal(signal.SIGTERM, _ended)
   try:
     how: dict[str, Any] = dict(config=config, modes=modes, flags=flags, doc=doc, workdir=workdir)
-    sys.exit(exit_code(lambda: run(*parse(sys.argv[1:], **how))))
+    sys.exit(exit_code(lambda: _run(run, *parse(sys.argv[1:], **how))))
   finally:
     signal.signal(signal.SIGTERM, before)
+
+
+def _run(run: Callable, config: ml_collections.FrozenConfigDict, args: types.SimpleNamespace) -> None:
+  """Runs it, as one of several hosts where that is asked for."""
+  if not getattr(args, 'hosts', ''):
+    return run(config, args)
+  from mmjax import hosts  # slow, as JAX is
+
+  args.workdir = hosts.join(args.hosts, args.workdir, args.heartbeat)
+  try:
+    run(config, args)
+    hosts.together('the end of the run')
+  except Exception as error:
+    hosts.end_if_lost(error)
+    raise
 
 
 def _ended(number: int, frame: types.FrameType | None) -> NoReturn:
@@ -128,6 +147,7 @@ def parse(
   Raises UserError in one line; SystemExit(0) after it has printed the page of --help.
   """
   flags = flags or {}
+  flags = {**flags, **(HOSTS if workdir else {})}
   known = [*(['--workdir'] if workdir else []), '--config', '--mode', *(f'--{name}' for name in flags), '--help']
   switches = [f'--{name}' for name, (default, _) in flags.items() if default is False]
   given = _split(argv, known, switches)
@@ -151,6 +171,8 @@ def parse(
       raise UserError(f'--{name} is empty; give a value, or leave it out')
     value = convert(f'--{name}', given[f'--{name}'], default) if f'--{name}' in given else default
     setattr(args, name.replace('-', '_'), value)
+  if getattr(args, 'hosts', '') and args.mode != 'train':
+    raise UserError(f'--hosts: found with --mode={args.mode}, expected train, which alone runs on several hosts')
   return ml_collections.FrozenConfigDict(values), args
 
 

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from mmjax import hosts
 from mmjax.errors import UserError, nearest
 from mmjax.layers.axes import AXIS, ROWS
 from mmjax.objectives import Batch, Metrics
@@ -159,6 +160,8 @@ class Launch:
     self.how, self.devices, self.rules = how, list(devices or jax.devices()), tuple(rules)
     self.mesh = mesh_of(mesh or {AXIS: -1}, self.devices)
     self.sizes: Mapping[str, int] = dict(self.mesh.shape)
+    if how == 'pmap' and hosts.several():
+      raise UserError(f'parallel.how=pmap: found {jax.process_count()} hosts, expected one; jit runs on several')
     if how == 'pmap' and (self.sizes[AXIS] < len(self.devices) or rules):
       raise UserError(f'parallel.how=pmap: found mesh {self.sizes}, rules {rules}; expected all devices on {AXIS!r}')
     self.parts = math.prod(self.sizes[axis] for axis in ROWS)  # that a batch is cut into
@@ -168,11 +171,21 @@ class Launch:
       )
     self.whole, self.rows = (NamedSharding(self.mesh, PartitionSpec(*axes)) for axes in ((), (ROWS,)))
 
+  @property
+  def shard(self) -> tuple[int, int]:
+    """(p, n): this host gives the p-th of n parts of every batch. Hosts that hold the same rows give the same."""
+    cuts = self.rows.addressable_devices_indices_map((self.parts,)).values()
+    own = sorted({cut[0].start or 0 for cut in cuts if cut})
+    if own != list(range(own[0], own[0] + len(own))) or own[0] % len(own):
+      found = f'{self.sizes}, in which a host has the parts {own} of a batch'
+      raise UserError(f'parallel.mesh: found {found}; expected parts side by side')
+    return own[0] // len(own), self.parts // len(own)
+
   def put(self, batch: Mapping[str, np.ndarray]) -> Batch:
-    """A global batch of numpy arrays, on the devices."""
+    """This host's part of a global batch of numpy arrays, on the devices."""
     if self.how == 'pmap':
       batch = {name: a.reshape(self.parts, len(a) // self.parts, *a.shape[1:]) for name, a in batch.items()}
-    return {name: jax.device_put(a, self.rows) for name, a in batch.items()}
+    return {name: jax.make_array_from_process_local_data(self.rows, a) for name, a in batch.items()}
 
   def layout(self, state: Any) -> Any:
     """Where each array of a state (or of variables) belongs: a tree of NamedSharding."""
@@ -183,6 +196,10 @@ class Launch:
   def place(self, state: Any) -> Any:
     """A state (or variables), on the devices."""
     return jax.device_put(state, self.layout(state))
+
+  def key(self, seed: int) -> jax.Array:
+    """A random key, on the devices."""
+    return jax.jit(jax.random.key, out_shardings=self.whole)(seed)
 
   def _meshed(self, step: Callable) -> Callable:
     """The step, which finds the mesh set where it asks for one (layers/ring.py)."""

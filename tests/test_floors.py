@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / 'mmjax'
 FLOORS = [  # from the lowest; a name is a file or a folder of mmjax
   {'errors'},
-  {'workdir'},
+  {'workdir', 'hosts'},
   {'layers'},
   {'encoders'},
   {'fusion'},
