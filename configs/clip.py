@@ -16,6 +16,7 @@ VARIANTS = {
 def get_config(variant: str = 'twemoji') -> ConfigDict:
   c = ConfigDict()
   c.seed = 0
+  c.compute = 'float32'  # or 'bfloat16', see mmjax/train.py
 
   c.data = ConfigDict()
   c.data.name = 'twemoji'

@@ -14,6 +14,7 @@ VARIANTS = {
 def get_config(variant: str = 'scenes') -> ConfigDict:
   c = ConfigDict()
   c.seed = 0
+  c.compute = 'float32'  # or 'bfloat16', see mmjax/train.py
 
   c.data = ConfigDict()
   c.data.name = 'scenes'

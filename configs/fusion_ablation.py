@@ -98,6 +98,7 @@ def get_config(variant: str = 'sort_of_clevr') -> ConfigDict:
   c.pixels.regions = 6
   c.place = 10.0  # boxes, in -1..1 times this, stand among the features too
   c.objective = 'answers'
+  c.compute = 'float32'  # or 'bfloat16', see mmjax/train.py
 
   c.optim = ConfigDict()
   c.optim.name = 'adamw'

@@ -39,6 +39,7 @@ def shared_config(variant: str) -> ConfigDict:
 def get_config(variant: str = 'sort_of_clevr') -> ConfigDict:
   c = ConfigDict()
   c.seed = 0
+  c.compute = 'float32'  # or 'bfloat16', see mmjax/train.py
 
   c.data = ConfigDict()
   c.data.name = 'sort_of_clevr'

@@ -26,6 +26,7 @@ SETS = {
 def get_config(variant: str = 'all') -> ConfigDict:
   c = ConfigDict()
   c.seed = 0
+  c.compute = 'float32'  # or 'bfloat16', see mmjax/train.py
 
   c.data = ConfigDict()
   c.data.sets = SETS.get(variant, ('BasicMotions', 'JapaneseVowels', 'GunPoint'))

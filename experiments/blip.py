@@ -15,6 +15,7 @@ CONFIG = 'configs/blip.py:twemoji'
 if __name__ == '__main__':
   cli.check(config=CONFIG, modes=MODES, flags=FLAGS, doc=__doc__)  # a misspelt flag is said before the slow imports
 
+import dataclasses
 import functools
 import time
 from collections.abc import Mapping
@@ -61,7 +62,8 @@ def drawn(c, task: pairs.Pairs):
 def recipe(c, task: pairs.Pairs, pre: Pretraining) -> train.Recipe:
   """The first stage, of all three losses."""
   init = lambda key, batch: pre.init(key, to_float(batch['image']), batch['text'])
-  return train.Recipe(init, pre.forward, objectives.blip, drawn(c, task))
+  lower = lambda compute: dataclasses.replace(pre, compute=compute).forward
+  return train.Recipe(init, pre.forward, objectives.blip, drawn(c, task), lower=lower)
 
 
 def captions_alone(out: Mapping, batch: Mapping, axis: str | None = None):

@@ -64,11 +64,14 @@ def recipes(c, task: pairs.Pairs, model: CLIP, bag: nn.Module) -> tuple[train.Re
   own = train.recipe(model, objectives.contrastive, task.given, drawn=drawn)
   words = train.recipe(bag, objectives.words_of_image, lambda batch: task.given(batch)[1:2], drawn=drawn)
 
-  def forward(variables, batch, *, train, key):
-    (_, scores), kept = words.forward(variables, batch, train=train, key=key)
-    return {'bag': scores}, kept
+  def scoring(forward: train.Forward) -> train.Forward:
+    def run(variables, batch, *, train, key):
+      (_, scores), kept = forward(variables, batch, train=train, key=key)
+      return {'bag': scores}, kept
 
-  return own, words._replace(forward=forward)
+    return run
+
+  return own, words.around(scoring)
 
 
 def scores_of_clip(model: CLIP, variables: Mapping, task: pairs.Pairs, held: pairs.Arrays) -> np.ndarray:

@@ -106,7 +106,7 @@ class Step:
     self.options = {'exec_time_optimization_effort': -1.0, 'memory_fitting_effort': -1.0} if quick else {}
     self.shaped = shaped.step(name, c)
     self.tx = training.optimiser(c.optim)[1]
-    self.step = self.shaped.recipe.step(self.tx, c.optim.micro_batches)
+    self.step = self.shaped.recipe.computing(c.compute).step(self.tx, c.optim.micro_batches)
     self.parts = self.launch(0).parts * c.optim.micro_batches  # a batch is a multiple of this
     begin = lambda key, batch: train.init(self.shaped.recipe.init(key, batch), self.tx)
     self.key = jax.eval_shape(lambda: jax.random.key(0))

@@ -58,11 +58,14 @@ def recipe(model: DALLE, image_weight: float) -> train.Recipe:
   given = lambda batch: (batch['text'], batch['codes'])
   plain = train.recipe(model, functools.partial(objectives.dalle, image_weight=image_weight), given)
 
-  def forward(variables, batch, *, train, key):
-    out, kept = plain.forward(variables, batch, train=train, key=key)
-    return {**out, 'next': model.together(*given(batch))[:, 1:]}, kept
+  def followed(forward: train.Forward) -> train.Forward:
+    def run(variables, batch, *, train, key):
+      out, kept = forward(variables, batch, train=train, key=key)
+      return {**out, 'next': model.together(*given(batch))[:, 1:]}, kept
 
-  return plain._replace(forward=forward)
+    return run
+
+  return plain.around(followed)
 
 
 class Pipeline:

@@ -191,6 +191,7 @@ class Fit:
     named: Callable[[Mapping], dict[str, float]] = scalars,
   ):
     self.c, self.source, self.encode, self.rows, self.named = c, source, encode, rows, named
+    recipe = recipe.computing(c.compute)
     self.launch = launch(c)
     self.rate, tx = optimiser(c.optim)
     self.state: train.State = self.launch.place(train.init(variables, tx))

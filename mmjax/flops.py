@@ -11,20 +11,23 @@ from typing import Any
 import jax
 
 
-def count(run: Callable, *given: Any) -> float:
+def count(run: Callable, *given: Any, dtype: Any = None) -> float:
   """FLOPs of run(*given), a multiplication and an addition two; given: arrays or their shapes. Of all devices together.
 
-  Of a branch the most that one can take, of a loop whose rounds are not known a single one.
+  dtype: of products of that type alone. Of a branch the most that one can take, of a loop whose rounds are not known a
+  single one.
   """
-  return _of(jax.make_jaxpr(run)(*given).jaxpr)
+  return _of(jax.make_jaxpr(run)(*given).jaxpr, dtype)
 
 
-def _of(jaxpr: Any) -> float:
-  return sum(_one(equation) for equation in jaxpr.eqns)
+def _of(jaxpr: Any, dtype: Any) -> float:
+  return sum(_one(equation, dtype) for equation in jaxpr.eqns)
 
 
-def _one(equation: Any) -> float:
+def _one(equation: Any, dtype: Any) -> float:
   name, how = equation.primitive.name, equation.params
+  if name in ('dot_general', 'conv_general_dilated') and dtype and equation.invars[0].aval.dtype != dtype:
+    return 0.0
   if name == 'dot_general':
     (of_left, _), _ = how['dimension_numbers']
     left = equation.invars[0].aval.shape
@@ -32,7 +35,7 @@ def _one(equation: Any) -> float:
   if name == 'conv_general_dilated':
     kernel, out_features = equation.invars[1].aval.shape, how['dimension_numbers'].rhs_spec[0]
     return 2.0 * math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) / kernel[out_features]
-  inside = [_of(part) for part in _programs(how)]
+  inside = [_of(part, dtype) for part in _programs(how)]
   if not inside:
     return 0.0
   if name == 'cond':

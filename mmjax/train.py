@@ -15,8 +15,11 @@ import optax
 from flax import linen as nn
 from jax import lax
 
-from mmjax.errors import UserError
+from mmjax.errors import UserError, nearest
+from mmjax.layers.blocks import cast
 from mmjax.objectives import Batch, Losses, Metrics
+
+COMPUTE = ('float32', 'bfloat16')
 
 
 class State(flax.struct.PyTreeNode):
@@ -42,16 +45,34 @@ class Forward(Protocol):
   ) -> tuple[Batch, Mapping]: ...
 
 
-def forward_of(model: nn.Module, given: Callable[[Batch], tuple] = lambda batch: (batch,)) -> Forward:
-  """The Forward of a model that is called as model(*given(batch), train=) and draws from the stream 'dropout'."""
+def forward_of(
+  model: nn.Module, given: Callable[[Batch], tuple] = lambda batch: (batch,), compute: str = COMPUTE[0]
+) -> Forward:
+  """The Forward of a model that is called as model(*given(batch), train=) and draws from the stream 'dropout'.
+
+  compute: the type of its parameters and of what it is given; what it gives is float32.
+  """
 
   def forward(variables, batch, *, train, key):
     collections = [name for name in variables if name != 'params']
+    inside = {**variables, 'params': cast(variables['params'], compute)}, *cast(given(batch), compute)
     if not train:
-      return model.apply(variables, *given(batch), train=False), {}
-    return model.apply(variables, *given(batch), train=True, rngs={'dropout': key}, mutable=collections)
+      return cast(model.apply(*inside, train=False), jnp.float32), {}
+    out, kept = model.apply(*inside, train=True, rngs={'dropout': key}, mutable=collections)
+    return cast(out, jnp.float32), kept
 
   return forward
+
+
+def lowered(forward: Forward, compute: str) -> Forward:
+  """A forward that computes in that type: it is given its parameters and its batch so, and gives float32."""
+
+  def low(variables, batch, *, train, key):
+    params = cast(variables['params'], compute)
+    out, kept = forward({**variables, 'params': params}, cast(batch, compute), train=train, key=key)
+    return cast(out, jnp.float32), kept
+
+  return low
 
 
 Augment = Callable[[Batch, jax.Array], Batch]
@@ -63,6 +84,7 @@ class Recipe(NamedTuple):
 
   init: (key, a batch of any size) -> the variables before the first step. augment draws of every batch, with one key at
   evaluation, as masks ask for; drawn, in its place, of those that are learnt from alone.
+  lower: the forward that computes in a type of COMPUTE, where it is more than to give parameters and batch that type.
   """
 
   init: Callable[[jax.Array, Batch], Mapping]
@@ -70,6 +92,23 @@ class Recipe(NamedTuple):
   objective: Objective
   augment: Augment | None = None
   drawn: Augment | None = None
+  lower: Callable[[str], Forward] | None = None
+
+  def around(self, wrap: Callable[[Forward], Forward]) -> 'Recipe':
+    """The same with its forward wrapped, in whatever type it computes."""
+    lower = self.lower or functools.partial(lowered, self.forward)
+    return self._replace(forward=wrap(self.forward), lower=lambda compute: wrap(lower(compute)))
+
+  def computing(self, compute: str) -> 'Recipe':
+    """The same, its products and what lies between them in a type of COMPUTE. Raises UserError for another.
+
+    Parameters, their gradients and the optimiser's state, the statistics of norms, softmax and losses stay float32.
+    """
+    if compute not in COMPUTE:
+      raise UserError(f'--config.compute: found {compute!r}, expected one of {COMPUTE}{nearest(compute, COMPUTE)}')
+    if compute == COMPUTE[0]:
+      return self
+    return self._replace(forward=self.lower(compute) if self.lower else lowered(self.forward, compute))
 
   def step(self, tx: optax.GradientTransformation, micro_batches: int = 1) -> Callable:
     """`train_step` with all keywords but `axis` bound."""
@@ -90,7 +129,8 @@ def recipe(
 ) -> Recipe:
   """That of a model that is called as model(*given(batch), train=)."""
   init = lambda key, batch: model.init(key, *given(batch), train=False)
-  return Recipe(init, forward_of(model, given), objective, augment, drawn)
+  of = functools.partial(forward_of, model, given)
+  return Recipe(init, of(), objective, augment, drawn, lower=of)
 
 
 def init(variables: Mapping, tx: optax.GradientTransformation) -> State:

@@ -212,6 +212,19 @@ def draws() -> float:
   return float(mean['square'] - mean['mean'] ** 2)
 
 
+def contrast_memory(rows: int = 512, size: int = 128) -> dict[int, int]:
+  """devices -> bytes that one of them needs on the way of a contrastive step, always with so many rows of its own."""
+  found = {}
+  for devices in (1, 2, 4, DEVICES):
+    launch = Launch('jit', rows * devices, devices=jax.devices()[:devices])
+    out = {name: np.zeros((rows * devices, size), np.float32) for name in ('text', 'image')}
+    weight = launch.put({'weight': np.ones(rows * devices, np.float32)})
+    loss = lambda out, weight: objectives.contrastive(out | {'scale': 10.0}, weight)[0]['contrast'][0]
+    program = launch.compile_eval(jax.grad(loss)).lower(launch.put(out), weight).compile()
+    found[devices] = program.memory_analysis().temp_size_in_bytes
+  return found
+
+
 def main() -> None:
   asked = dict(flag.removeprefix('--').partition('=')[::2] for flag in sys.argv[1:])
   pick = lambda flag, every: [name for name in every if not asked.get(flag) or name in asked[flag].split(';')]
@@ -224,9 +237,12 @@ def main() -> None:
         print(f'{name:20} {row["layout"]:26} loss {row["loss"]:.1e}  |g-g1|/|g1| {row["all"]:.1e}  worst '
               f'{row["worst_error"]:.1e} {row["worst"]}', flush=True)  # fmt: skip
   if 'json' in asked:
-    print(json.dumps({'steps': rows, 'evaluations': evaluated(), 'draws': draws()}))
+    memory = contrast_memory()
+    print(json.dumps({'steps': rows, 'evaluations': evaluated(), 'draws': draws(), 'contrast': memory}))
   else:
     print('an evaluation on 8 devices against one: jit {:.1e}, pmap {:.1e}'.format(*evaluated()))
+    for devices, size in contrast_memory().items():
+      print(f'a contrast of 512 rows a device on {devices}: {size / 2**20:.2f} MiB a device on the way')
 
 
 if __name__ == '__main__':

@@ -136,5 +136,11 @@ def test_an_evaluation_on_eight_devices_is_that_of_one(layouts):
 
 
 @pytest.mark.slow
+def test_the_memory_of_a_contrast_does_not_grow_with_the_devices(layouts):
+  memory = {int(devices): size for devices, size in layouts['contrast'].items()}
+  assert set(memory) == {1, 2, 4, 8} and max(memory.values()) < 1.2 * memory[1]
+
+
+@pytest.mark.slow
 def test_each_device_of_pmap_draws_its_own_dropout(layouts):
   assert layouts['draws'] > 1e-3

@@ -24,6 +24,11 @@ ACTIVATIONS = {
 }
 
 
+def cast(tree: Any, dtype: Any) -> Any:
+  """A tree of arrays, those of floats in that type."""
+  return jax.tree.map(lambda a: a.astype(dtype) if jnp.issubdtype(a.dtype, jnp.floating) else a, tree)
+
+
 def activation(name: str):
   """The activation of that name. Raises UserError for an unknown one."""
   if name not in ACTIVATIONS:

@@ -21,7 +21,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from mmjax.errors import UserError
 from mmjax.layers.axes import mapped
-from mmjax.layers.blocks import unit
+from mmjax.layers.blocks import cast, unit
 from mmjax.models.blip import BLIP
 
 TEMPERATURE = 0.07  # at first; kept in LIMITS
@@ -43,6 +43,7 @@ class Pretraining:
   soft: float = 0.4
   warmup: int = 1
   first: tuple[int, int] = (0, 0)
+  compute: str = flax.struct.field(pytree_node=False, default='float32')  # of both models; what follows slowly does so
 
   def init(self, key: jax.Array, image: jax.Array, text: jax.Array) -> dict[str, Any]:
     """Variables: 'params' {'blip', 'temperature'}, and what is kept from step to step in 'momentum'."""
@@ -74,7 +75,8 @@ class Pretraining:
     draw = lambda n: {} if key is None else {'dropout': jax.random.fold_in(key, n)}
 
     def apply(params, n, method, *given):
-      return self.model.apply({'params': params}, *given, method=method, rngs=draw(n))
+      params, given = cast((params, given), self.compute)
+      return cast(self.model.apply({'params': params}, *given, method=method, rngs=draw(n)), jnp.float32)
 
     def vectors(params, n):
       seen = apply(params, n, lambda m, image: m.image(image, train=train)['v'], image)

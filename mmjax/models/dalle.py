@@ -75,7 +75,8 @@ def rotate(x: jax.Array, angles: jax.Array) -> jax.Array:
   pairs = rearrange(turned, '... (c two) -> ... c two', two=2)
   across = rearrange(jnp.stack([-pairs[..., 1], pairs[..., 0]], -1), '... c two -> ... (c two)')
   angles = angles[:, None]
-  return jnp.concatenate([turned * jnp.cos(angles) + across * jnp.sin(angles), rest], -1)
+  cos, sin = (of(angles).astype(x.dtype) for of in (jnp.cos, jnp.sin))
+  return jnp.concatenate([turned * cos + across * sin, rest], -1)
 
 
 class Shift(nn.Module):

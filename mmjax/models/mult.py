@@ -81,7 +81,7 @@ class Net(nn.Module):
     steps = jnp.arange(1, x.shape[1] + 1)[None]
     if 'no position' in self.quirks:
       steps = jnp.where(x[..., 0] != 0, steps, 0)
-    placed = x * self.width**0.5 + jnp.asarray(sinusoids(x.shape[1], self.width))[steps]
+    placed = x * self.width**0.5 + jnp.asarray(sinusoids(x.shape[1], self.width), x.dtype)[steps]
     return nn.Dropout(self.embed_dropout, deterministic=not train)(placed)
 
 
