@@ -151,6 +151,8 @@ def get_config(variant: str = 'sort_of_clevr') -> ConfigDict:
     c.optim.steps, c.eval.every = 20 * 9800 // 4, 4900
     if variant == 'baselines_regions':
       c.seeds, c.data.setting, c.pixels.kind = (0,), 'regions', 'none'
+    elif variant == 'baselines_gpu':
+      c.place = 1.0  # as there
   elif variant == 'tiny':
     c.fusions, c.seeds = (EARLY_MERGED, LATE.format('concat'), QUESTION_ONLY), (0, 1)
     c.optim.steps, c.optim.warmup, c.eval.every, c.log.every = 20, 2, 10, 5

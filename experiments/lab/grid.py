@@ -129,7 +129,8 @@ def model_of(c: Any, task: task_of.Task, fusion: Fusion, mlp: int, scan: bool | 
   """The model of a fusion: called as model(batch, train=), gives 'answers'."""
   given = {'num_answers': len(task.answers), 'vocab': task.tokenizer.get_vocab_size()}
   if fusion.line in BASELINES:
-    return BASELINES[fusion.line](**given)
+    kind: Any = BASELINES[fusion.line]
+    return kind(**given, **({'place': c.place} if kind is RelationNetwork else {}))
   eyes = task_of.pixels(c.pixels.kind, c.pixels.channels, c.pixels.patch, c.pixels.regions, c.data)
   own = c.model.to_dict() | given | {'positions': task.length, 'mlp': mlp}
   own['scan'] = c.model.scan if scan is None else scan

@@ -61,7 +61,8 @@ class Head(nn.Module):
 class RelationNetwork(nn.Module):
   """Eq. 1: f of the sum over all pairs of objects of g(object, other, question).
 
-  Objects are the cells of the grid, or the regions, each with the place of its centre. The first layer of g is split
+  Objects are the cells of the grid, or the regions, each with the place of its centre, in -1..1 times `place`: beside
+  the many pixels of a region a place of -1..1 is hardly seen. The first layer of g is split
   into its three parts, which gives the same sums with P times fewer products.
   """
 
@@ -70,6 +71,7 @@ class RelationNetwork(nn.Module):
   width: int = 256
   depth: int = 4  # layers of g
   dropout: float = 0.5
+  place: float = 1.0
 
   @nn.compact
   def __call__(self, batch: Mapping[str, jax.Array], *, train: bool) -> dict[str, jax.Array]:
@@ -78,7 +80,7 @@ class RelationNetwork(nn.Module):
     else:
       cells = Cells(name='cells')(batch['image'], train=train)
       seen, boxes = rearrange(cells, 'N y x F -> N (y x) F'), grid_boxes(*cells.shape[1:3])
-    place = jnp.broadcast_to(boxes[..., :2] + boxes[..., 2:] - 1, (*seen.shape[:2], 2))  # -1..1
+    place = self.place * jnp.broadcast_to(boxes[..., :2] + boxes[..., 2:] - 1, (*seen.shape[:2], 2))
     objects = jnp.concatenate([seen, place], -1)
     words = word_set(batch['question'], self.vocab)
     first = nn.Dense(self.width, name='g0_first')(objects)[:, None, :, None]

@@ -34,12 +34,12 @@ def test_words_are_a_set_without_padding():
 
 def test_a_relation_network_is_equation_1():
   """Pair by pair, with the first layer of g as one matrix over (object, other, question)."""
-  model = RelationNetwork(5, 7, width=8, depth=2)
+  model = RelationNetwork(5, 7, width=8, depth=2, place=3.0)
   variables = drawn(model, BATCH, train=False)
   p = variables['params']
   cells = Cells().apply({'params': p['cells'], 'batch_stats': variables['batch_stats']['cells']}, IMAGE, train=False)
   boxes = grid_boxes(*cells.shape[1:3])
-  objects = jnp.concatenate([cells[1].reshape(9, 24), boxes[:, :2] + boxes[:, 2:] - 1], -1)
+  objects = jnp.concatenate([cells[1].reshape(9, 24), 3 * (boxes[:, :2] + boxes[:, 2:] - 1)], -1)
   words = word_set(BATCH['question'], 7)[1, 0]
   kernel = jnp.concatenate([p[f'g0_{part}']['kernel'] for part in ('first', 'second', 'question')])
   total = jnp.zeros(8)
