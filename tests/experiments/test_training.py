@@ -37,11 +37,11 @@ def test_what_a_config_lacks_is_said_in_one_line():
 
 @pytest.mark.parametrize('devices, images, found', [(8, 100, 104), (8, 96, 96), (1, 100, 100)])
 def test_an_evaluation_is_rounded_up_to_the_devices(monkeypatch, devices, images, found):
-  monkeypatch.setattr(training, 'eval_batches', lambda source, encode, images: [images])
+  monkeypatch.setattr(training, 'eval_batches', lambda source, encode, images, shard: [images])
   monkeypatch.setattr(training.train, 'divide', lambda sums: {'images': sums[0]})
   fit = types.SimpleNamespace(
     c=types.SimpleNamespace(eval=types.SimpleNamespace(images=images)),
-    launch=types.SimpleNamespace(devices=[0] * devices, put=lambda batch: batch),
+    launch=types.SimpleNamespace(parts=devices, shard=(0, 1), put=lambda batch: batch, place=dict),
     eval_step=lambda variables, batch: batch, named=training.scalars, encode=dict,
     state=types.SimpleNamespace(variables={}),
   )  # fmt: skip
