@@ -49,7 +49,7 @@ GIB = 2**30
 MEMORY = {'v5e': 16, 'v5p': 95, 'v6e': 32}  # GiB of a chip: cloud.google.com/tpu/docs
 COLLECTIVES = ('all-reduce', 'all-gather', 'reduce-scatter', 'all-to-all', 'collective-permute')
 BYTES = {'pred': 1, 's8': 1, 'u8': 1, 'bf16': 2, 'f16': 2, 's16': 2, 'u16': 2, 's64': 8, 'u64': 8, 'f64': 8}  # else 4
-_CALL = re.compile(rf'= (.+?) ({"|".join(COLLECTIVES)})(?:-start)?\(')
+_CALL = re.compile(rf'= (.+?) ({"|".join(COLLECTIVES)})(-start)?\(')
 _ARRAY = re.compile(r'(\w+)\[([\d,]*)\]')
 _OVER = re.compile(r'Used ([\d.]+)([KMG]) of ([\d.]+)([KMG]) hbm')
 
@@ -89,10 +89,11 @@ def devices_of(topology: str) -> Sequence[Any]:
 def collectives(text: str) -> dict[str, tuple[int, int]]:
   """kind -> (how many, bytes of what they give) of a compiled program's text; one in a loop's body is counted once."""
   found: dict[str, tuple[int, int]] = {}
-  for shapes, kind in _CALL.findall(text):
-    size = sum(
-      math.prod(int(n) for n in dims.split(',') if n) * BYTES.get(dtype, 4) for dtype, dims in _ARRAY.findall(shapes)
-    )
+  for shapes, kind, started in _CALL.findall(text):
+    arrays = _ARRAY.findall(shapes)
+    if started and kind in ('all-gather', 'collective-permute'):  # (what is given, what comes, ...)
+      arrays = arrays[1:2]
+    size = sum(math.prod(int(n) for n in dims.split(',') if n) * BYTES.get(dtype, 4) for dtype, dims in arrays)
     count, total = found.get(kind, (0, 0))
     found[kind] = count + 1, total + size
   return found
@@ -153,21 +154,20 @@ def largest(step: Step, known: Sequence[Compiled], limit: int) -> Compiled | Non
     tried[one] = step.compiled(one)
   if tried[one].over:
     return None
+  half = max(one // 2 // step.parts, 1) * step.parts
+  other = half if half < one else 2 * one  # a second point of the line
+  tried.setdefault(other, step.compiled(other))
   for _ in range(3):
     fits = sorted((t for t in tried.values() if not t.over), key=lambda t: t.rows)
-    over = min((t.rows for t in tried.values() if t.over), default=0)
-    if len(fits) > 1:
-      small, large = fits[-2:]
-      each = max((large.peak - small.peak) / (large.rows - small.rows), 1.0)  # bytes
-      guess = int(large.rows + (limit - large.peak) / each)
-    else:
-      guess = 2 * fits[-1].rows
-    if over:
-      guess = min(guess, over - step.parts)
-    guess = guess // step.parts * step.parts
-    if guess <= fits[-1].rows:
+    if len(fits) < 2:
       break
-    tried[guess] = step.compiled(guess)
+    small, large = fits[0], fits[-1]
+    each = max((large.peak - small.peak) / (large.rows - small.rows), 1.0)  # bytes
+    over = min((t.rows for t in tried.values() if t.over), default=math.inf)
+    guess = min(int(large.rows + (limit - large.peak) / each), over - 1) // step.parts * step.parts
+    if guess <= large.rows:
+      break
+    tried[int(guess)] = step.compiled(int(guess))
   return max((t for t in tried.values() if not t.over), key=lambda t: t.rows)
 
 

@@ -34,8 +34,8 @@ MODES = ('train', 'eval', 'predict')
 
 Flags = Mapping[str, tuple[Any, str]]  # {name: (default, one line of help)}; False for a switch, which takes no value
 HOSTS: Flags = {  # of whatever has a workdir, see mmjax/hosts.py
-  'hosts': ('', 'several hosts: I/N@ADDRESS:PORT, this one of how many and where host 0 answers, or auto (TPU, SLURM)'),
-  'heartbeat': (100, 'several hosts: seconds of silence after which one is taken for lost'),
+  'hosts': ('', 'one of several hosts: I/N@ADDRESS:PORT, where host 0 answers; auto on TPUs, in SLURM'),
+  'heartbeat': (100, 'seconds of silence after which a host is taken for lost'),
 }
 
 

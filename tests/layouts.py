@@ -11,6 +11,7 @@ of rounding errors.
 import json
 import os
 import sys
+import tempfile
 
 DEVICES = 8
 if __name__ == '__main__':  # before jax starts
@@ -25,7 +26,8 @@ from flax import linen as nn
 from flax import traverse_util
 
 from experiments import shaped
-from mmjax import cli, objectives, train
+from mmjax import cli, flops, objectives, train
+from mmjax.checkpoint import Checkpoints, sha256
 from mmjax.models.lxmert import LXMERT
 from mmjax.parallel import Launch
 from mmjax.train import divide
@@ -75,7 +77,8 @@ MADE_SMALL = {  # of the shapes of the data
   'MOSEI': {'t': (6, 12), 'a': (10, 8), 'f': (8, 6)},
   'VQA': {'answers': 24, 'regions': 5, 'features': 12, 'words': 6},
 }  # fmt: skip
-LAYOUTS = {  # name -> launcher, devices, mesh, micro-batches
+LOW = 'one, bfloat16'
+LAYOUTS = {  # name -> launcher, devices, mesh, micro-batches, and what it computes in
   'data 8': ('jit', 8, {'data': 8}, 1),
   'fsdp 8': ('jit', 8, {'fsdp': 8}, 1),
   'tensor 4': ('jit', 4, {'tensor': 4}, 1),
@@ -84,6 +87,7 @@ LAYOUTS = {  # name -> launcher, devices, mesh, micro-batches
   'pmap 8': ('pmap', 8, None, 1),
   'one, 4 micro-batches': ('jit', 1, None, 4),
   'data 4, 2 micro-batches': ('jit', 4, {'data': 4}, 2),
+  LOW: ('jit', 1, None, 1, 'bfloat16'),
 }
 ONE = ('jit', 1, None, 1)
 KEEP = optax.GradientTransformation(  # the gradients, as the optimiser sees them, become the optimiser's state
@@ -141,11 +145,14 @@ def family(name: str) -> tuple[train.Recipe, dict, dict]:
   return step.recipe._replace(drawn=None), {**variables, 'params': jax.tree.map(drawn, variables['params'])}, batch
 
 
-def gradients(recipe: train.Recipe, variables: dict, batch: dict, how: str, devices: int, mesh, micro_batches: int):
+def gradients(
+  recipe: train.Recipe, variables: dict, batch: dict, how: str, devices: int, mesh, micro_batches: int,
+  compute: str = 'float32',
+):  # fmt: skip
   """(gradients {name: array}, losses {name: number}) of one step."""
   launch = Launch(how, ROWS, micro_batches, jax.devices()[:devices], mesh)
   state = launch.place(train.init(variables, KEEP))
-  run = launch.compile_step(recipe.step(KEEP, micro_batches), state)
+  run = launch.compile_step(recipe.computing(compute).step(KEEP, micro_batches), state)
   state, sums = run(state, launch.put(batch), jax.random.key(0))
   grads = traverse_util.flatten_dict(jax.device_get(state.opt_state), sep='/')
   found = {name: float(np.sum(value)) for name, value in divide([sums]).items() if name.startswith('loss')}
@@ -176,8 +183,15 @@ def compare(name: str, layouts) -> list[dict]:
         'family': name, 'layout': layout,
         'loss': max(abs(its[key] - value) / max(abs(value), 1e-9) for key, value in losses.items()),
         'all': norm(apart) / norm(one), 'worst': worst, 'worst_error': tensors[worst], 'tensors': len(tensors),
+        'low': low_share(*given) if layout == LOW else 0.0,
       })  # fmt: skip
   return rows
+
+
+def low_share(recipe: train.Recipe, variables: dict, batch: dict) -> float:
+  """The share of the products of a step in bfloat16 that are of bfloat16."""
+  given = recipe.computing('bfloat16').step(KEEP), train.init(variables, KEEP), batch, jax.random.key(0)
+  return flops.count(*given, dtype=jnp.bfloat16) / flops.count(*given)
 
 
 def evaluated() -> list[float]:
@@ -212,6 +226,20 @@ def draws() -> float:
   return float(mean['square'] - mean['mean'] ** 2)
 
 
+def moved() -> list[str]:
+  """The hash of a state on eight devices, and of what was saved there, restored on four, saved, and restored on one."""
+  _, variables, _ = pretraining()
+  state, hashes = train.init(variables, optax.adam(1e-3)), []
+  with tempfile.TemporaryDirectory() as folder, Checkpoints(folder) as checkpoints:
+    for step, (devices, mesh) in enumerate(((8, {'fsdp': 8}), (4, {'fsdp': 2, 'tensor': 2}), (1, None))):
+      launch = Launch('jit', ROWS, devices=jax.devices()[:devices], mesh=mesh)
+      state = checkpoints.restore(launch.place(jax.tree.map(jnp.zeros_like, state)))[0] if step else launch.place(state)
+      assert all(len(leaf.sharding.device_set) == devices for leaf in jax.tree.leaves(state))
+      checkpoints.save(step, state)
+      hashes.append(sha256(state))
+  return hashes
+
+
 def contrast_memory(rows: int = 512, size: int = 128) -> dict[int, int]:
   """devices -> bytes that one of them needs on the way of a contrastive step, always with so many rows of its own."""
   found = {}
@@ -237,10 +265,11 @@ def main() -> None:
         print(f'{name:20} {row["layout"]:26} loss {row["loss"]:.1e}  |g-g1|/|g1| {row["all"]:.1e}  worst '
               f'{row["worst_error"]:.1e} {row["worst"]}', flush=True)  # fmt: skip
   if 'json' in asked:
-    memory = contrast_memory()
-    print(json.dumps({'steps': rows, 'evaluations': evaluated(), 'draws': draws(), 'contrast': memory}))
+    more = {'evaluations': evaluated(), 'draws': draws(), 'contrast': contrast_memory(), 'moved': moved()}
+    print(json.dumps({'steps': rows} | more))
   else:
     print('an evaluation on 8 devices against one: jit {:.1e}, pmap {:.1e}'.format(*evaluated()))
+    print('a state on 8 devices, on 4 from its checkpoint, on 1 from that:', *(found[:12] for found in moved()))
     for devices, size in contrast_memory().items():
       print(f'a contrast of 512 rows a device on {devices}: {size / 2**20:.2f} MiB a device on the way')
 

@@ -14,6 +14,7 @@ from mmjax import cli
 from mmjax.errors import RunError, UserError
 
 ROOT = pathlib.Path(__file__).parent.parent
+HOSTS = {'hosts': '', 'heartbeat': 100}
 
 CONFIG = """
 import ml_collections
@@ -53,7 +54,7 @@ def parse(*argv, **options):
 
 def test_defaults(folder):
   config, args = parse('--workdir=run')
-  assert vars(args) == {'config': 'toy.py:base', 'workdir': 'run', 'mode': 'train', 'image': '', 'top': 5}
+  assert vars(args) == HOSTS | {'config': 'toy.py:base', 'workdir': 'run', 'mode': 'train', 'image': '', 'top': 5}
   assert (config.name, config.optim.lr, config.optim.betas) == ('base', 1e-4, (0.9, 0.98))
 
 
@@ -86,7 +87,13 @@ def test_values_may_follow_the_flag_and_the_last_holds(folder):
     '--config.seed',
     '7',
   )
-  assert vars(args) == {'config': 'toy.py:tiny', 'workdir': 'a b', 'mode': 'eval', 'image': 'x=y.png', 'top': -3}
+  assert vars(args) == HOSTS | {
+    'config': 'toy.py:tiny',
+    'workdir': 'a b',
+    'mode': 'eval',
+    'image': 'x=y.png',
+    'top': -3,
+  }
   assert (config.name, config.seed) == ('tiny', 7)
 
 

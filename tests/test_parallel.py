@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec as P
 from mmjax import cli, parallel, train
 from mmjax.errors import UserError
 from mmjax.fusion.layers import FusionStack
-from tests.layouts import FAMILIES, PRETRAINING
+from tests.layouts import FAMILIES, LOW, PRETRAINING
 
 SIZES = {'data': 2, 'fsdp': 2, 'tensor': 2}
 SHAPE = jax.ShapeDtypeStruct
@@ -113,7 +113,7 @@ def test_pmap_has_rules_of_no_kind():
 @pytest.fixture(scope='module')
 def layouts():
   """What python -m tests.layouts finds on eight simulated devices, in two layouts that have all there is."""
-  command = [sys.executable, '-m', 'tests.layouts', '--json', '--layouts=data 2, fsdp 2, tensor 2;pmap 8']
+  command = [sys.executable, '-m', 'tests.layouts', '--json', f'--layouts=data 2, fsdp 2, tensor 2;pmap 8;{LOW}']
   fast = os.environ | {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'}  # it compiles faster
   done = subprocess.run(command, cwd=cli.ROOT, env=fast, capture_output=True, text=True, timeout=900)
   assert done.returncode == 0, done.stderr
@@ -122,7 +122,7 @@ def layouts():
 
 @pytest.mark.slow
 def test_every_layout_has_the_gradients_of_one_device(layouts):
-  found = {(row['family'], row['layout']): row for row in layouts['steps']}
+  found = {(row['family'], row['layout']): row for row in layouts['steps'] if row['layout'] != LOW}
   every = (*FAMILIES, PRETRAINING)
   assert {family for family, _ in found} == set(every) and len(found) == 2 * len(every) - 1  # BLIP's negatives by pmap
   for row in found.values():
@@ -131,8 +131,23 @@ def test_every_layout_has_the_gradients_of_one_device(layouts):
 
 
 @pytest.mark.slow
+def test_steps_in_bfloat16_are_near_those_in_float32(layouts):
+  rows = [row for row in layouts['steps'] if row['layout'] == LOW]
+  assert len(rows) == len(FAMILIES) + 1
+  for row in rows:
+    bound = 0.5 if row['family'] == 'CLIP, ResNet' else 0.08  # batch norm over few cells makes much of a little
+    assert row['loss'] < 0.02 and 1e-4 < row['all'] < bound, row
+    assert row['low'] > 0.95, row  # the rest is the contrast, which stays float32
+
+
+@pytest.mark.slow
 def test_an_evaluation_on_eight_devices_is_that_of_one(layouts):
   assert len(layouts['evaluations']) == 2 and max(layouts['evaluations']) <= 1e-5
+
+
+@pytest.mark.slow
+def test_a_checkpoint_moves_to_fewer_devices_bit_for_bit(layouts):
+  assert len(layouts['moved']) == 3 and len(set(layouts['moved'])) == 1
 
 
 @pytest.mark.slow

@@ -389,7 +389,7 @@ def test_the_command_that_repeats_a_grid_is_whole(monkeypatch, given, kept):
   (cells_of.DONE, '{}', 'is damaged .KeyError'),
   (cells_of.ANSWERS, 'x', 'does not match its checksum'),
   ('config.json', '[]', 'is damaged'),
-  ('config.json', '{"seed": 3}', 'was made with data.dir absent, now , .* and [0-9]+ more; go back'),
+  ('config.json', '{"seed": 3}', 'was made with compute absent, now float32, .* and [0-9]+ more; go back'),
 ])  # fmt: skip
 def test_a_cell_that_cannot_be_used_is_named_and_left(task, tmp_path, file, content, said):
   c = config()
