@@ -21,7 +21,7 @@ from mmjax import cli
 from mmjax.cli import ROOT
 from mmjax.data import easy_vqa, sort_of_clevr
 from mmjax.errors import UserError
-from mmjax.workdir import flatten, write_atomic
+from mmjax.workdir import FREE, flatten, write_atomic
 
 MARKS = '<!-- results -->\n', '<!-- /results -->'  # around what is written into the README
 TASKS = {  # name -> (its heading, the metrics that count)
@@ -85,7 +85,8 @@ def keep_grid(workdir: Path, command: str) -> Path:
     raise UserError(f'{workdir}: {count} of {wanted} cells are done, expected all')
   variant = command.partition('fusion_ablation.py:')[2].split(' ')[0] or 'sort_of_clevr'
   asked = json.loads(json.dumps(cli.load_config(f'configs/fusion_ablation.py:{variant}').to_dict()))
-  differ = [key for key, value in flatten(asked).items() if flatten(config).get(key) != value]
+  flat = flatten(config)
+  differ = [key for key, value in flatten(asked).items() if flat.get(key) != value and not key.startswith(FREE)]
   if differ:
     raise UserError(f'{workdir}: its {", ".join(differ)} are not those of {variant}, as --command says')
   folder = ROOT / 'results' / 'fusion' / variant
