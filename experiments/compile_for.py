@@ -57,8 +57,8 @@ _OVER = re.compile(r'Used ([\d.]+)([KMG]) of ([\d.]+)([KMG]) hbm')
 @dataclasses.dataclass(frozen=True)
 class Compiled:
   """A step for `rows` examples on some chips. Bytes are those of a chip: of the state and the batch, of what is
-  computed on the way, and the most at any time; collectives: kind -> (how many, bytes of what they give). over: why it
-  does not fit, in the compiler's words, of which there are no bytes then."""
+  computed on the way, and the most at any time; collectives: kind -> (how many, bytes of what they give). flops: of all
+  chips together. over: why it does not fit, in the compiler's words, of which there are no bytes then."""
 
   rows: int
   seconds: float
@@ -66,6 +66,7 @@ class Compiled:
   temporary: int = 0
   peak: int = 0
   collectives: dict[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
+  flops: float = 0.0
   over: str = ''
 
 
@@ -126,12 +127,9 @@ class Step:
     layouts = launch.layout(self.state), dict.fromkeys(batch, launch.rows), launch.whole
     return at(self.state, layouts[0]), at(batch, layouts[1]), at(self.key, layouts[2])
 
-  def flops(self, rows: int) -> float:
-    """Of all chips together."""
-    return flops.count(self.step, self.state, self.shaped.abstract(rows), self.key)
-
   def compiled(self, rows: int) -> Compiled:
     given, began = self.given(rows), time.perf_counter()
+    counted = flops.count(self.step, self.state, self.shaped.abstract(rows), self.key)
     lowered = self.launch(rows).compile_step(self.step, self.state).lower(*given)
     try:
       program = lowered.compile(compiler_options=self.options)
@@ -139,10 +137,11 @@ class Step:
       if 'RESOURCE_EXHAUSTED' not in str(error):
         raise
       over = _OVER.search(str(error))
-      return Compiled(rows, time.perf_counter() - began, over=over[0] if over else ' '.join(str(error).split())[:200])
+      why = over[0] if over else ' '.join(str(error).split())[:200]
+      return Compiled(rows, time.perf_counter() - began, flops=counted, over=why)
     took, memory = time.perf_counter() - began, program.memory_analysis()
     sizes = memory.argument_size_in_bytes, memory.temp_size_in_bytes, memory.peak_memory_in_bytes
-    return Compiled(rows, took, *sizes, collectives(program.as_text()))
+    return Compiled(rows, took, *sizes, collectives(program.as_text()), counted)
 
 
 def largest(step: Step, known: Sequence[Compiled], limit: int) -> Compiled | None:
@@ -156,7 +155,8 @@ def largest(step: Step, known: Sequence[Compiled], limit: int) -> Compiled | Non
     return None
   half = max(one // 2 // step.parts, 1) * step.parts
   other = half if half < one else 2 * one  # a second point of the line
-  tried.setdefault(other, step.compiled(other))
+  if other not in tried:
+    tried[other] = step.compiled(other)
   for _ in range(3):
     fits = sorted((t for t in tried.values() if not t.over), key=lambda t: t.rows)
     if len(fits) < 2:
@@ -187,7 +187,7 @@ def run(c: Any, args: Any) -> None:
     numbers = {
       'config': args.config, 'topology': args.topology, 'mesh': dict(step.launch(0).sizes), 'quick': args.quick,
       'hosts': len({d.process_index for d in devices}), 'steps': [dataclasses.asdict(one) for one in every],
-      'flops': step.flops(found.rows), 'jax': jax.__version__,
+      'jax': jax.__version__,
     }  # fmt: skip
     write_atomic(Path(args.out), json.dumps(numbers, indent=1) + '\n')
   fits = 'fits' if not found.over else 'does not fit'
@@ -208,7 +208,7 @@ def table(step: Step, found: Sequence[Compiled], limit: int) -> dict:
   add('on the way, GiB', *(gib(one.temporary) if not one.over else '–' for one in found))
   add(f'at most, GiB of {limit // GIB}', *(gib(one.peak) if not one.over else one.over for one in found))
   add('fits', *('no' if one.over else 'yes' for one in found))
-  add('TFLOPs', *(f'{step.flops(one.rows) / len(step.devices) / 1e12:.3g}' for one in found))
+  add('TFLOPs', *(f'{one.flops / len(step.devices) / 1e12:.3g}' for one in found))
   for kind in COLLECTIVES:
     told = [one.collectives.get(kind, (0, 0)) for one in found]
     if any(count for count, _ in told):

@@ -57,6 +57,8 @@ def run(c: Any, args: Any) -> None:
         f'--config.test.broken: found {name!r}, expected some of {", ".join(BROKEN)}{nearest(name, BROKEN)}'
       )
   config = {key: value for key, value in c.to_dict().items() if key not in OF_THE_GRID}
+  if args.hosts:
+    raise UserError('--hosts: found with a grid, expected a process of its own on each host, all with one workdir')
   if args.report_only and (args.only or args.seeds or args.dry_run):
     raise UserError('--report-only: found beside --only, --seeds or --dry-run; a report is of all cells that are done')
   workdir = grid_folder(args.workdir, config)

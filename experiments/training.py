@@ -6,7 +6,6 @@ N examples a step.
 import contextlib
 import functools
 import hashlib
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -191,6 +190,10 @@ class Fit:
     named: Callable[[Mapping], dict[str, float]] = scalars,
   ):
     self.c, self.source, self.encode, self.rows, self.named = c, source, encode, rows, named
+    if hosts.several():  # before anything lies on them
+      first = encode(source[0])
+      held = hashlib.sha256(b''.join(np.asarray(first[key]).tobytes() for key in sorted(first))).hexdigest()
+      hosts.agree(f'{len(source)} {held}', 'data')
     recipe = recipe.computing(c.compute)
     self.launch = launch(c)
     self.rate, tx = optimiser(c.optim)
@@ -235,11 +238,6 @@ class Course:
 
   def __enter__(self) -> 'Course':
     fit, c = self.fit, self.fit.c
-    if hosts.several():
-      first = fit.encode(fit.source[0])
-      held = hashlib.sha256(b''.join(np.asarray(first[key]).tobytes() for key in sorted(first))).hexdigest()
-      hosts.agree(f'{len(fit.source)} {held}', 'data')
-      hosts.agree(json.dumps(c.to_dict(), sort_keys=True), 'config')
     with contextlib.ExitStack() as opened:
       self.checkpoints = opened.enter_context(Checkpoints(self.workdir))
       best = self.args.checkpoint == 'best'

@@ -118,9 +118,10 @@ class Checkpoints:
     steps = sorted(self._manager.all_steps(), reverse=True)
     if best:
       steps.sort(key=lambda step: _score(self._manager.metrics(step)), reverse=True)
-    if hosts.leads():
-      good = next((step for step in steps if not self._discard_if(step, fault(self.folder / str(step)))), None)
-    step = hosts.told(-1 if not hosts.leads() or good is None else good)
+    step = -1
+    if hosts.leads():  # and says which it is
+      step = next((step for step in steps if not self._discard_if(step, fault(self.folder / str(step)))), -1)
+    step = hosts.told(step)
     self._manager.reload()
     if step >= 0:
       saved = self._manager.restore(step, args=ocp.args.Composite(extra=ocp.args.JsonRestore())).extra

@@ -106,6 +106,7 @@ def _run(run: Callable, config: ml_collections.FrozenConfigDict, args: types.Sim
 
   args.workdir = hosts.join(args.hosts, args.workdir, args.heartbeat)
   try:
+    hosts.agree(repr(sorted(flatten(config.to_dict()).items())), 'config')
     run(config, args)
     hosts.together('the end of the run')
   except Exception as error:

@@ -149,13 +149,13 @@ def told(number: int) -> int:
 
 
 def agree(text: str, what: str) -> None:
-  """Raises UserError, on those that differ from host 0 and then on all, where hosts do not have the same text."""
+  """Raises UserError, on all hosts, where one does not have the text that host 0 has."""
   if not several():
     return
   from jax.experimental import multihost_utils
 
-  mark = zlib.crc32(text.encode())
-  apart = [n for n, other in enumerate(multihost_utils.process_allgather(mark).ravel().tolist()) if other != told(mark)]
+  marks = multihost_utils.process_allgather(zlib.crc32(text.encode())).ravel().tolist()
+  apart = [n for n, mark in enumerate(marks) if mark != marks[0]]
   if apart:
     raise UserError(f'{what}: host {", ".join(map(str, apart))} found other than host 0; expected the same on all')
 

@@ -154,15 +154,15 @@ def measure(c: Any, task: task_of.Task, fusion: Fusion, mlp: int, flops: bool) -
     model_of(c, task, fusion, mlp, scan=False),
     example_batch(task, c.data.images),
   )  # a scan is counted once
-  variables = jax.eval_shape(lambda given: model.init({'params': jax.random.key(0)}, given, train=False), batch)
+  recipe = task_of.recipe(c.objective, task, model).computing(c.compute)
+  variables = jax.eval_shape(lambda given: recipe.init(jax.random.key(0), given), batch)
   parameters = sum(leaf.size for leaf in jax.tree.leaves(variables['params']))
   if not flops:
     return parameters, float('nan')
-  (_, tx), objective = optimiser(c.optim), task_of.objective(c.objective, task)
+  _, tx = optimiser(c.optim)
   state = jax.eval_shape(lambda given: train.init(given, tx), variables)
-  step = functools.partial(train.train_step, forward=train.forward_of(model), tx=tx, objective=objective)
   with jax.default_device(jax.local_devices(backend='cpu')[0]):  # what a GPU's compiler has no count of
-    costs: Any = jax.jit(step).lower(state, batch, jax.eval_shape(lambda: jax.random.key(0))).cost_analysis()
+    costs: Any = jax.jit(recipe.step(tx)).lower(state, batch, jax.eval_shape(lambda: jax.random.key(0))).cost_analysis()
   return parameters, float(costs['flops'])
 
 

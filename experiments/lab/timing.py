@@ -3,7 +3,6 @@
 Kept in times.json of the grid's folder, so that it is measured once.
 """
 
-import functools
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -26,13 +25,12 @@ ROUNDS = 7  # steps of each; the first, which compiles, is not counted
 def measure(c: Any, task: task_of.Task, sized: Sequence[Sized]) -> dict[str, float]:
   """Fusion -> milliseconds of a training step, the median of some, of which one of each is run in turn."""
   batch = {name: np.stack([a] * c.data.images) for name, a in task.encode(task.splits['train'][0]).items()}
-  (_, tx), objective = training.optimiser(c.optim), task_of.objective(c.objective, task)
+  _, tx = training.optimiser(c.optim)
   runs: dict[str, tuple[Any, train.State]] = {}
   for size in sized:
-    model = model_of(c, task, size.fusion, size.mlp)
-    fresh = jax.jit(lambda key, model=model: model.init({'params': key}, batch, train=False))
-    one = functools.partial(train.train_step, forward=train.forward_of(model), tx=tx, objective=objective)
-    runs[size.fusion.name] = (jax.jit(one, donate_argnums=0), train.init(fresh(jax.random.key(0)), tx))
+    recipe = task_of.recipe(c.objective, task, model_of(c, task, size.fusion, size.mlp)).computing(c.compute)
+    state = train.init(training.first_variables(recipe, 0, batch), tx)
+    runs[size.fusion.name] = (jax.jit(recipe.step(tx), donate_argnums=0), state)
   took: dict[str, list[float]] = {name: [] for name in runs}
   for _ in range(ROUNDS):
     for name, (step, state) in runs.items():

@@ -62,8 +62,8 @@ class RelationNetwork(nn.Module):
   """Eq. 1: f of the sum over all pairs of objects of g(object, other, question).
 
   Objects are the cells of the grid, or the regions, each with the place of its centre, in -1..1 times `place`: beside
-  the many pixels of a region a place of -1..1 is hardly seen. The first layer of g is split
-  into its three parts, which gives the same sums with P times fewer products.
+  the many pixels of a region a place of -1..1 is hardly seen. The first layer of g is split into its three parts, which
+  gives the same sums with P times fewer products.
   """
 
   num_answers: int

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import sys
+import types
 
 import jax
 import numpy as np
@@ -439,6 +440,12 @@ def test_a_cell_of_another_process_is_waited_for_and_taken_when_that_is_gone(tas
   monkeypatch.setattr(fusion_ablation.time, 'sleep', elsewhere)
   assert fusion_ablation.work(c, task, every, tmp_path / 'failed') == {}
   assert [looks.count(cell) for cell in every] == [2, 1, 3] and all(cell.done for cell in every)
+
+
+def test_a_grid_is_no_run_of_several_hosts():
+  args = types.SimpleNamespace(only='', seeds='', hosts='0/2@a:1')
+  with pytest.raises(UserError, match='--hosts: found with a grid, expected a process of its own on each host'):
+    fusion_ablation.run(config(), args)
 
 
 def test_what_the_board_says():
