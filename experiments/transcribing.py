@@ -253,7 +253,8 @@ def draw(file: Path, heard: Heard, title: str) -> None:
   """Writes the picture of what was heard as a PNG in one move: of each window the words' attention above its sound."""
   shown = heard.windows[:MOST_DRAWN]
   width = min(20.0, max(7.0, 1.1 * max(window.seconds for window in shown)))
-  heights = [inches for window in shown for inches in (0.17 * max(len(window.words), 4), 1.4)]
+  above_sound = lambda words: 0.17 * max(len(words), 4) if words else 0.05  # inches
+  heights = [inches for window in shown for inches in (above_sound(window.words), 1.4)]
   figure = Figure(figsize=(width, 0.6 + sum(heights) + 1.2 * len(shown)), layout='constrained')
   FigureCanvasAgg(figure)
   more = f', the first {len(shown)} of {len(heard.windows)} windows' if len(heard.windows) > len(shown) else ''
