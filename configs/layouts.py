@@ -1,4 +1,4 @@
-"""How a run lies on devices: what every config has as `parallel`."""
+"""How a run lies on devices and is computed there: what every config has as `parallel`. Results are the same."""
 
 from ml_collections import ConfigDict
 
@@ -9,4 +9,6 @@ def parallel() -> ConfigDict:
   c.how = 'jit'  # or 'pmap'
   c.mesh = ConfigDict({'data': -1, 'fsdp': 1, 'tensor': 1})  # devices along each axis; -1: what is left
   c.rules = ()  # lines 'PATTERN: AXIS ...', of parameters that are to be cut otherwise
+  c.attention = 'auto'  # 'xla', 'cudnn' (bfloat16 on a GPU), or the faster one that can be: see mmjax/layers/ways.py
+  c.remat = 'none'  # 'dots', 'full': what is computed again for the gradient, so that it needs no memory
   return c

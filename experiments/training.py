@@ -21,6 +21,7 @@ from mmjax import run as runs
 from mmjax.checkpoint import Checkpoints, sha256
 from mmjax.data.pipeline import Encode, Examples, eval_batches, prefetch, train_batches
 from mmjax.errors import UserError, nearest
+from mmjax.layers.ways import Ways
 from mmjax.logging import Logger, device_line, parameter_table
 from mmjax.objectives import Metrics
 from mmjax.workdir import check_workdir, flatten
@@ -166,8 +167,12 @@ def launch(c: Any, rows: int | None = None, devices: Sequence[Any] | None = None
 
   Raises UserError for a layout that cannot be.
   """
-  p, rows = c.parallel, c.data.images if rows is None else rows
-  return parallel.Launch(p.how, rows, c.optim.micro_batches, devices, p.mesh, p.rules)
+  p, rows, devices = c.parallel, c.data.images if rows is None else rows, devices or jax.devices()
+  where = devices[0].platform
+  if p.attention == 'cudnn' and (where, c.compute) != ('gpu', 'bfloat16'):
+    found = f"'cudnn' with compute {c.compute} on a {where.upper()}"
+    raise UserError(f"--config.parallel.attention: found {found}, expected bfloat16 on a GPU, or 'auto'")
+  return parallel.Launch(p.how, rows, c.optim.micro_batches, devices, p.mesh, p.rules, Ways(p.attention, p.remat))
 
 
 class Fit:

@@ -5,6 +5,7 @@ A mesh has three axes. 'data' and 'fsdp' cut the rows of a batch; 'fsdp' also cu
 hidden features (Shazeer et al. 2018, arXiv:1811.02084; Megatron-LM, arXiv:1909.08053). What is computed is the same.
 """
 
+import contextlib
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from mmjax import hosts
 from mmjax.errors import UserError, nearest
 from mmjax.layers.axes import AXIS, ROWS
+from mmjax.layers.ways import Ways, checked, using
 from mmjax.objectives import Batch, Metrics
 from mmjax.train import State
 
@@ -142,8 +144,9 @@ class Launch:
   """How steps run on devices: 'jit' over a mesh (global view) or 'pmap' (per-device view). The same pure functions.
 
   rows: images of a global batch, a multiple of what cuts it times micro_batches. mesh: sizes of AXES, all on 'data'
-  where not given; rules: see `specs`. With pmap every device has the whole state. A state has no device axis in either,
-  so that checkpoints are the same. Raises UserError for what cannot be, before anything is computed.
+  where not given; rules: see `specs`; ways: see layers/ways.py. With pmap every device has the whole state. A state has
+  no device axis in either, so that checkpoints are the same. Raises UserError for what cannot be, before anything is
+  computed.
   """
 
   def __init__(
@@ -154,7 +157,9 @@ class Launch:
     devices: Sequence[jax.Device] | None = None,
     mesh: Mapping[str, int] | None = None,
     rules: Sequence[str] = (),
+    ways: Ways | None = None,
   ):
+    self.ways = checked(ways or Ways())
     if how not in LAUNCHERS:
       raise UserError(f'parallel.how: found {how!r}, expected one of {LAUNCHERS}{nearest(how, LAUNCHERS)}')
     self.how, self.devices, self.rules = how, list(devices or jax.devices()), tuple(rules)
@@ -201,14 +206,17 @@ class Launch:
     """A random key, on the devices."""
     return jax.jit(jax.random.key, out_shardings=self.whole)(seed)
 
-  def _meshed(self, step: Callable) -> Callable:
-    """The step, which finds the mesh set where it asks for one (layers/ring.py)."""
+  def _told(self, step: Callable) -> Callable:
+    """The step, which finds the ways set, and with jit the mesh, where it asks for them (layers/ring.py)."""
 
-    def meshed(*given: Any) -> Any:
-      with jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh):
+    def told(*given: Any) -> Any:
+      with contextlib.ExitStack() as around:
+        around.enter_context(using(self.ways))
+        if self.how == 'jit':
+          around.enter_context(jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh))
         return step(*given)
 
-    return meshed
+    return told
 
   def compile_step(self, step: Step, state: State) -> Any:
     """train_step with all keywords but `axis` bound -> (state, batch, key) -> (state, sums); jit donates the state.
@@ -216,12 +224,12 @@ class Launch:
     state: one of the same structure and shapes, such as of jax.eval_shape.
     """
     if self.how == 'jit':
-      return jax.jit(self._meshed(step), donate_argnums=0, out_shardings=(self.layout(state), self.whole))
+      return jax.jit(self._told(step), donate_argnums=0, out_shardings=(self.layout(state), self.whole))
     axes: dict[str, Any] = {'in_axes': (None, 0, None), 'out_axes': None, 'devices': self.devices}
-    return jax.pmap(partial(step, axis=AXIS), AXIS, **axes)
+    return jax.pmap(self._told(partial(step, axis=AXIS)), AXIS, **axes)
 
   def compile_eval(self, step: Callable[..., Metrics]) -> Callable[..., Metrics]:
     """eval_step with `forward` and `objective` bound -> (variables, batch) -> metric sums."""
     if self.how == 'jit':
-      return jax.jit(self._meshed(step), out_shardings=self.whole)
-    return jax.pmap(partial(step, axis=AXIS), AXIS, in_axes=(None, 0), out_axes=None, devices=self.devices)
+      return jax.jit(self._told(step), out_shardings=self.whole)
+    return jax.pmap(self._told(partial(step, axis=AXIS)), AXIS, in_axes=(None, 0), out_axes=None, devices=self.devices)

@@ -111,4 +111,4 @@ class AttentionPool(nn.Module):
     x = jnp.concatenate([x.mean(1, keepdims=True), x], 1) + position
     split = lambda a: rearrange(a, 'B K (H C) -> B K H C', H=self.heads)
     q, k, v = (split(nn.Dense(width, name=n)(a)) for n, a in (('query', x[:, :1]), ('key', x), ('value', x)))
-    return nn.Dense(self.out, name='project')(rearrange(attend(q, k, v)[0], 'B 1 H C -> B (H C)'))
+    return nn.Dense(self.out, name='project')(rearrange(attend(q, k, v), 'B 1 H C -> B (H C)'))

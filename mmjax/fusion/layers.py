@@ -17,6 +17,7 @@ from mmjax.fusion.owner import Owner, PerStream, head_shape, per_stream
 from mmjax.fusion.schedule import Group, Item, Schedule, Source, Sub, edge, parse, skipping
 from mmjax.layers.attention import attend
 from mmjax.layers.cache import CACHE, remembered
+from mmjax.layers.ways import rematerialised
 
 Streams = dict[str, jax.Array]
 Memory = Mapping[str, tuple[int, jax.Array | int]]  # stream -> (rows that are kept of it, the row where a call's begin)
@@ -45,14 +46,18 @@ def keep(module: nn.Module, collection: str, name: str, value: Any) -> None:
     module.sow(collection, name, value, reduce_fn=lambda _, new: new)
 
 
-def read_itself(
-  module: nn.Module, name: str, owner: Owner, x: jax.Array, drop: Callable[[jax.Array], jax.Array]
-) -> jax.Array:
+def weighing(module: nn.Module, name: str, drop: nn.Dropout) -> Callable[[jax.Array], jax.Array] | None:
+  """What attention weights go through: they are watched, then dropped. None where neither is done this time."""
+  seen = any(module.is_mutable_collection(kind) for kind in (MAPS, TOUCH)) or module.has_variable(TOUCH, name)
+  if seen or not (drop.deterministic or drop.rate == 0):
+    return lambda weights: drop(watched(module, name, weights))
+  return None
+
+
+def read_itself(module: nn.Module, name: str, owner: Owner, x: jax.Array, drop: nn.Dropout) -> jax.Array:
   """What x [B,K,D] reads of itself by an owner's weights, its map watched under `name`; no norm, nothing added."""
   keys, values = owner.keys_values(x)
-  mixed, _ = attend(
-    owner.split(owner.query(x)), keys, values, dropout=lambda weights: drop(watched(module, name, weights))
-  )
+  mixed = attend(owner.split(owner.query(x)), keys, values, weigh=weighing(module, name, drop))
   return owner.out(rearrange(mixed, 'B Q H C -> B Q (H C)'))
 
 
@@ -110,14 +115,14 @@ class FusionLayer(nn.Module):
         if item.sources:
           k, v = (jnp.concatenate(part, 1) for part in zip(*(read[s] for s in item.sources), strict=True))
           name = f'sub{n}/{edge(item)}'
-          values, _ = attend(
+          values = attend(
             mine.split(mine.query(seen[Source(item.reader)])),
             k,
             v,
             _mask(item, [read[s][0] for s in item.sources], mask, edge_mask),
             bias=_bias(item, [read[s][0] for s in item.sources], bias),
             masking=self.masking,
-            dropout=partial(self.dropped, name, drop_weights),
+            weigh=weighing(self, name, drop_weights),
           )
           y[item.reader] = x[item.reader] + drop(mine.out(rearrange(values, 'B Q H C -> B Q (H C)')))
           if post:
@@ -134,10 +139,6 @@ class FusionLayer(nn.Module):
     for stream in self.group.streams:
       keep(self, STATES, stream, x[stream])
     return x
-
-  def dropped(self, name: str, drop: Callable[[jax.Array], jax.Array], weights: jax.Array) -> jax.Array:
-    """What reads the values: attention weights, watched, after dropout."""
-    return drop(watched(self, name, weights))
 
   def owners(self, sub: Sub, name: str) -> dict[str, Owner]:
     """stream -> its weights in this sub-layer."""
@@ -243,7 +244,6 @@ class FusionStack(nn.Module):
   key_bias: bool = True
   normed: str = ''
   scan: bool = True
-  remat: bool = False
 
   @nn.compact
   def __call__(
@@ -290,7 +290,7 @@ class FusionStack(nn.Module):
         self.normed,
       )
       step = lambda module, x, rest=rest: module(x, *rest, memory, train=train)
-      step = nn.remat(step, prevent_cse=not self.scan) if self.remat else step
+      step = rematerialised(step, self.scan)
       if self.scan:
         scanned = nn.scan(
           lambda module, x, _, step=step: (step(module, x), None),

@@ -40,7 +40,6 @@ class AST(nn.Module):
   attention_dropout: float = 0.0
   init_std: float = 0.02
   scan: bool = True
-  remat: bool = False
 
   @nn.compact
   def __call__(self, spectrogram: jax.Array, *, train: bool) -> dict[str, jax.Array]:

@@ -42,7 +42,6 @@ class BERT(nn.Module):
   pooler: bool = True
   pretrain: bool = False
   scan: bool = True
-  remat: bool = False
 
   @nn.compact
   def __call__(

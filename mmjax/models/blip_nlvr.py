@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from einops import rearrange
 from flax import linen as nn
 
-from mmjax.fusion.layers import watched
+from mmjax.fusion.layers import weighing
 from mmjax.fusion.owner import Owner, head_shape
 from mmjax.layers.attention import attend
 from mmjax.layers.blocks import Transform, made_of
@@ -49,8 +49,7 @@ class TwinLayer(nn.Module):
     def read(mine: Owner, source: jax.Array, mask: jax.Array | None, name: str) -> jax.Array:
       drop_weights = nn.Dropout(self.attention_dropout, deterministic=not train)
       query, (key, value) = mine.split(mine.query(x)), mine.keys_values(source)
-      touched = lambda weights: drop_weights(watched(self, name, weights))
-      values, _ = attend(query, key, value, mask, masking=self.masking, dropout=touched)
+      values = attend(query, key, value, mask, masking=self.masking, weigh=weighing(self, name, drop_weights))
       return mine.out(rearrange(values, 'B Q H C -> B Q (H C)'))
 
     text = owner(name='text')

@@ -25,6 +25,7 @@ from mmjax.errors import UserError, nearest
 from mmjax.layers.attention import LOWEST, attend
 from mmjax.layers.cache import CACHE, remembered, stepping
 from mmjax.layers.embed import Embed
+from mmjax.layers.ways import rematerialised
 from mmjax.models.dvae import DVAE
 
 WINDOW = 5  # a side of what conv_like attention reads
@@ -118,7 +119,7 @@ class Attention(nn.Module):
       q, k, v = (rotate(a, angles) for a in (q, k, v))
     if rows:
       k, v = (remembered(self, name, a, rows, at) for name, a in (('k', k), ('v', v)))
-    out = rearrange(attend(q, k, v, mask)[0], 'B Q H C -> B Q (H C)')
+    out = rearrange(attend(q, k, v, mask), 'B Q H C -> B Q (H C)')
     return nn.Dropout(self.dropout, deterministic=not train)(nn.Dense(x.shape[-1], name='out')(out))
 
 
@@ -244,7 +245,9 @@ class DALLE(nn.Module):
       raise UserError(f'attention: found (), expected one or more of {ATTENTION}')
     masks = {kind: seen(kind) for kind in dict.fromkeys(self.attention)}
     for n, layer in enumerate(self.layers):
-      x = layer(x, masks[self.attention[n % len(self.attention)]], angles, rows, at, train=train)
+      mask = masks[self.attention[n % len(self.attention)]]
+      step = rematerialised(lambda module, x, mask=mask: module(x, mask, angles, rows, at, train=train), scanned=False)
+      x = step(layer, x)
     can = (jnp.arange(text + self.codes) < text) == (place < self.words)[:, None]
     return jnp.where(can, self.score(self.norm(x)), LOWEST)
 

@@ -41,7 +41,6 @@ class GPT(nn.Module):
   init_std: float = 0.02
   words: bool = True
   scan: bool = True
-  remat: bool = False
 
   @nn.compact
   def __call__(

@@ -71,7 +71,6 @@ class LXMERT(nn.Module):
   num_attributes: int = 0
   images: int = 1  # that a text is read with
   scan: bool = True
-  remat: bool = False
 
   @nn.compact
   def __call__(

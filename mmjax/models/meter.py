@@ -47,7 +47,6 @@ class METER(nn.Module):
   init_std: float = 0.02
   pretrain: bool = False
   scan: bool = True
-  remat: bool = False
 
   @nn.compact
   def __call__(

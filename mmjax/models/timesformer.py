@@ -20,6 +20,7 @@ from mmjax.errors import UserError
 from mmjax.fusion.layers import ENTRY, STACKED, STATES, keep, read_itself
 from mmjax.fusion.owner import Owner
 from mmjax.layers.blocks import made_of
+from mmjax.layers.ways import rematerialised
 
 
 class DividedLayer(nn.Module):
@@ -82,7 +83,6 @@ class TimeSformer(nn.Module):
   dropout: float = 0.0
   attention_dropout: float = 0.0
   init_std: float = 0.02
-  remat: bool = False
 
   @nn.compact
   def __call__(self, video: jax.Array, *, train: bool) -> dict[str, jax.Array]:
@@ -98,7 +98,7 @@ class TimeSformer(nn.Module):
     keep(self, STATES, ENTRY, x)
     layer = partial(made_of, DividedLayer, self, 'layers')
     step = lambda module, x: module(x, train=train)
-    step = nn.remat(step, prevent_cse=False) if self.remat else step
+    step = rematerialised(step, scanned=True)
     scanned = nn.scan(
       lambda module, x, _: (step(module, x), None),
       variable_axes=dict.fromkeys(STACKED, 0),

@@ -93,7 +93,6 @@ class UNITER(nn.Module):
   choice: bool = False
   images: int = 1  # that a text is read with
   scan: bool = True
-  remat: bool = False
 
   @nn.compact
   def __call__(

@@ -51,7 +51,6 @@ class VideoMAE(nn.Module):
   decoder_heads: int = 6
   decoder_mlp: int = 1536
   scan: bool = True
-  remat: bool = False
 
   @nn.compact
   def __call__(

@@ -76,7 +76,6 @@ class ViLBERT(nn.Module):
   grounding: bool = False
   retrieval: bool = False
   scan: bool = True
-  remat: bool = False
 
   @nn.compact
   def __call__(

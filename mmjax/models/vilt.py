@@ -99,7 +99,6 @@ class ViLT(nn.Module):
   retrieval: bool = False
   classifier: int = 1536
   scan: bool = True
-  remat: bool = False
 
   @nn.compact
   def __call__(

@@ -128,7 +128,6 @@ class VisualBERT(nn.Module):
   pretrain: bool = False
   grounding: bool = False
   scan: bool = True
-  remat: bool = False
 
   @nn.compact
   def __call__(

@@ -41,7 +41,6 @@ class ViT(nn.Module):
   stem: tuple[int, ...] = ()  # channels of convolutions before the patches, see PatchEmbed
   pooler: bool = False
   scan: bool = True
-  remat: bool = False
 
   @nn.compact
   def __call__(self, image: jax.Array, *, train: bool) -> dict[str, jax.Array]:

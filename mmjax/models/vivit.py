@@ -40,7 +40,6 @@ class ViViT(nn.Module):
   init_std: float = 0.02
   pooler: bool = False
   scan: bool = True
-  remat: bool = False
 
   @nn.compact
   def __call__(self, video: jax.Array, *, train: bool) -> dict[str, jax.Array]:

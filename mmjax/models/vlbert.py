@@ -100,7 +100,6 @@ class VLBERT(nn.Module):
   pretrain: bool = False
   num_objects: int = 1601
   scan: bool = True
-  remat: bool = False
 
   @nn.compact
   def __call__(

@@ -67,7 +67,6 @@ class VOLTA(nn.Module):
   object_norm: bool = True  # the norm in the head of object classes; VL-BERT has none
   classifier: int = 1536
   scan: bool = True
-  remat: bool = False
 
   @nn.compact
   def __call__(

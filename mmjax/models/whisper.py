@@ -60,7 +60,6 @@ class SoundEncoder(nn.Module):
   key_bias: bool = False
   init_std: float = 0.02
   scan: bool = True
-  remat: bool = False
 
   @nn.compact
   def __call__(self, spectrogram: jax.Array, *, train: bool) -> jax.Array:
@@ -94,7 +93,6 @@ class TextDecoder(nn.Module):
   key_bias: bool = False
   init_std: float = 0.02
   scan: bool = True
-  remat: bool = False
 
   @nn.compact
   def __call__(

@@ -13,6 +13,7 @@ from mmjax.fusion.layers import MAPS, STATES, roll, unroll
 from mmjax.fusion.owner import per_stream
 from mmjax.fusion.schedule import parse
 from mmjax.layers.attention import causal
+from mmjax.layers.ways import Ways, using
 from tests.fusion.streams import NAMED, bert_layer, dense, feed_forward, layer_norm, read, stack, start, streams
 
 
@@ -357,21 +358,35 @@ def test_scanned_equals_unrolled_in_value_and_gradients(once, scanned):
              if 'key' not in str(path) or 'bias' not in str(path)) > 1e-3  # fmt: skip
 
 
-def test_remat_has_the_same_gradients(once, scanned):
-  module, x, params, value_and_grad = once
-  module = module.clone(remat=True)
-  program = lambda module: str(jax.make_jaxpr(lambda p: module.apply({'params': p}, x, train=False))(params))
-  assert 'remat' in program(module)
-  assert 'remat' not in program(module.clone(remat=False))
-  value, grads = value_and_grad(module, params)
+@pytest.mark.parametrize('remat', ['dots', 'full'])
+def test_remat_has_the_same_gradients_and_keeps_less(once, scanned, remat):
+  module, _, params, value_and_grad = once
+  program = lambda: str(jax.make_jaxpr(lambda p: value_and_grad(module, p))(params))
+  assert 'remat' not in program()
+  with using(Ways(remat=remat)):
+    assert 'remat' in program()
+    value, grads = value_and_grad(module, params)
   assert relative(value, scanned[0]) < 1e-5
   assert relative(grads, scanned[1]) < 1e-5
+
+
+def test_remat_keeps_the_less_the_more_is_computed_again(once):
+  module, x, params, _ = once
+
+  def kept(remat):
+    with using(Ways(remat=remat)):
+      for_gradient = jax.vjp(lambda p: module.apply({'params': p}, x, train=False)['t'], params)[1]
+    return sum(np.size(a) for a in jax.tree.leaves(for_gradient))
+
+  assert kept('none') > kept('dots') > kept('full')
 
 
 def test_remat_unrolled_has_the_same_outputs():
   module, x = stack('2*[t<v v<t noffn]'), streams('tv')
   variables = start(module, x)
-  close(module.clone(remat=True).apply(variables, x, train=False), module.apply(variables, x, train=False))
+  plain = module.apply(variables, x, train=False)
+  with using(Ways(remat='full')):
+    close(module.apply(variables, x, train=False), plain)
 
 
 def test_the_compiled_program_does_not_grow_with_depth():

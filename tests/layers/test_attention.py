@@ -7,6 +7,7 @@ import pytest
 
 from mmjax.errors import UserError
 from mmjax.layers.attention import attend, causal
+from mmjax.layers.ways import Ways, using
 
 
 @pytest.fixture(scope='module')
@@ -14,6 +15,13 @@ def qkv():
   """q [2,3,2,4], k and v [2,5,2,4]."""
   shapes = ((2, 3, 2, 4), (2, 5, 2, 4), (2, 5, 2, 4))
   return [jax.random.normal(jax.random.key(n), shape) for n, shape in enumerate(shapes)]
+
+
+def both(*given, **how):
+  """(values, weights)"""
+  seen = []
+  values = attend(*given, **how, weigh=lambda weights: seen.append(weights) or weights)
+  return values, seen[0]
 
 
 def by_hand(q, k, v, seen=None, bias=None):
@@ -33,7 +41,7 @@ def test_two_keys_by_hand():
   q = jnp.array([1.0, 0, 0, 0]).reshape(1, 1, 1, 4)
   k = jnp.array([[2 * np.log(3), 0, 0, 0], [0, 5, 5, 5]]).reshape(1, 2, 1, 4)  # scores ln 3 and 0: weights 3/4 and 1/4
   v = jnp.array([[8.0, 0], [0, 4]]).reshape(1, 2, 1, 2)
-  values, weights = attend(q, k, v)
+  values, weights = both(q, k, v)
   np.testing.assert_allclose(weights.ravel(), [0.75, 0.25], rtol=1e-6)
   np.testing.assert_allclose(values.ravel(), [6, 1], rtol=1e-6)
 
@@ -44,7 +52,7 @@ def test_mask_and_bias_equal_leaving_the_keys_out(qkv, masking):
   seen[..., 0] = True
   bias = np.array(jax.random.normal(jax.random.key(8), (2, 2, 3, 5)))
   for mask, b in ((None, None), (seen, None), (None, bias), (seen, bias)):
-    values, weights = attend(*qkv, None if mask is None else jnp.asarray(mask), bias=b, masking=masking)
+    values, weights = both(*qkv, None if mask is None else jnp.asarray(mask), bias=b, masking=masking)
     expected = by_hand(*qkv, mask, b)
     np.testing.assert_allclose(values, expected[0], atol=1e-6)
     np.testing.assert_allclose(weights, expected[1], atol=1e-6)
@@ -55,8 +63,8 @@ def test_mask_and_bias_equal_leaving_the_keys_out(qkv, masking):
 def test_what_is_masked_cannot_be_seen(qkv, masking):
   q, k, v = qkv
   mask = jnp.ones((2, 1, 5), bool).at[:, :, 3:].set(False)
-  values, _ = attend(q, k, v, mask, masking=masking)
-  shouted, _ = attend(q, k.at[:, 3:].set(99.0), v.at[:, 3:].set(1e4), mask, masking=masking)
+  values = attend(q, k, v, mask, masking=masking)
+  shouted = attend(q, k.at[:, 3:].set(99.0), v.at[:, 3:].set(1e4), mask, masking=masking)
   np.testing.assert_array_equal(values, shouted)
 
 
@@ -64,22 +72,22 @@ def test_what_is_masked_cannot_be_seen(qkv, masking):
 def test_mask_broadcasts_over_batch_and_queries(qkv, shape):
   mask = jax.random.bernoulli(jax.random.key(1), 0.5, shape).at[..., 0].set(True)
   full = jnp.broadcast_to(mask, (2, 3, 5))
-  np.testing.assert_array_equal(attend(*qkv, mask)[0], attend(*qkv, full)[0])
+  np.testing.assert_array_equal(attend(*qkv, mask), attend(*qkv, full))
 
 
 @pytest.mark.parametrize('shape', [(1, 1, 3, 5), (2, 1, 3, 5), (1, 2, 3, 5)])
 def test_bias_broadcasts_over_batch_and_heads(qkv, shape):
   bias = jax.random.normal(jax.random.key(1), shape)
   full = jnp.broadcast_to(bias, (2, 2, 3, 5))
-  np.testing.assert_array_equal(attend(*qkv, bias=bias)[0], attend(*qkv, bias=full)[0])
+  np.testing.assert_array_equal(attend(*qkv, bias=bias), attend(*qkv, bias=full))
 
 
 def test_the_two_rules_differ_only_for_a_query_that_may_read_nothing(qkv):
   v = qkv[2]
   mask = jnp.ones((2, 3, 5), bool).at[0, 1].set(False).at[1, 2, 4].set(False)
-  replaced, uniform = attend(*qkv, mask)
-  added, softmax = attend(*qkv, mask, masking='add')
-  free, unmasked = attend(*qkv)
+  replaced, uniform = both(*qkv, mask)
+  added, softmax = both(*qkv, mask, masking='add')
+  free, unmasked = both(*qkv)
   np.testing.assert_allclose(uniform[0, :, 1], 1 / 5, atol=1e-6)
   np.testing.assert_allclose(replaced[0, 1], v[0].mean(0), atol=1e-6)
   np.testing.assert_allclose(softmax[0, :, 1], unmasked[0, :, 1], atol=2e-3)  # -10000 costs the scores their last bits
@@ -91,19 +99,20 @@ def test_the_two_rules_differ_only_for_a_query_that_may_read_nothing(qkv):
 
 
 def test_gradient_is_finite_where_nothing_may_be_read(qkv):
-  grads = jax.grad(lambda qkv: attend(*qkv, jnp.zeros((2, 3, 5), bool))[0].sum())(qkv)
+  grads = jax.grad(lambda qkv: attend(*qkv, jnp.zeros((2, 3, 5), bool)).sum())(qkv)
   assert all(np.isfinite(g).all() for g in grads)
 
 
-def test_dropout_falls_on_what_reads_v_and_not_on_what_is_returned(qkv):
-  values, weights = attend(*qkv, dropout=lambda w: w.at[..., 0].set(0) * 2)
+def test_what_weights_go_through_reads_v(qkv):
+  _, weights = both(*qkv)
+  values = attend(*qkv, weigh=lambda w: w.at[..., 0].set(0) * 2)
   np.testing.assert_allclose(weights.sum(-1), 1, rtol=1e-6)
   expected = np.einsum('BHQK,BKHC->BQHC', 2 * np.asarray(weights)[..., 1:], np.asarray(qkv[2])[:, 1:])
   np.testing.assert_allclose(values, expected, atol=1e-6)
 
 
 def test_softmax_is_float32_in_bfloat16(qkv):
-  values, weights = attend(*(a.astype(jnp.bfloat16) for a in qkv), jnp.ones((1, 1, 5), bool))
+  values, weights = both(*(a.astype(jnp.bfloat16) for a in qkv), jnp.ones((1, 1, 5), bool))
   assert (values.dtype, weights.dtype) == (jnp.bfloat16, jnp.float32)
   np.testing.assert_allclose(weights.sum(-1), 1, rtol=1e-6)
 
@@ -126,7 +135,41 @@ def test_causal_reads_past_and_present():
 
 def test_causal_hides_what_comes_later(qkv):
   _, k, v = qkv
-  first, _ = attend(k, k, v, causal(5))
-  later, _ = attend(k.at[:, 3:].set(9.0), k.at[:, 3:].set(9.0), v.at[:, 3:].set(9.0), causal(5))
+  first = attend(k, k, v, causal(5))
+  later = attend(k.at[:, 3:].set(9.0), k.at[:, 3:].set(9.0), v.at[:, 3:].set(9.0), causal(5))
   np.testing.assert_allclose(first[:, :3], later[:, :3], atol=1e-6)
   np.testing.assert_allclose(first[:, 0], v[:, 0], atol=1e-6)
+
+
+# --- of another library -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('masking', ['replace', 'add'])
+@pytest.mark.parametrize('rows', [1, 3])
+def test_xla_has_equal_values_and_gradients(qkv, masking, rows):
+  mask = jax.random.bernoulli(jax.random.key(3), 0.6, (2, rows, 5)).at[..., 0].set(True)
+  if masking == 'replace':  # 'add' costs scores that may read nothing their last bits
+    mask = mask.at[0].set(False)
+  bias = jax.random.normal(jax.random.key(4), (2, 2, 3, 5))
+
+  def found(how, mask, bias):
+    with using(Ways(how)):
+      loss = lambda qkv: (attend(*qkv, mask, bias=bias, masking=masking) * jnp.arange(48.0).reshape(2, 3, 2, 4)).sum()
+      return jax.value_and_grad(loss)(qkv), str(jax.make_jaxpr(loss)(qkv))
+
+  for given in ((None, None), (mask, None), (None, bias), (mask, bias)):
+    (ours, program), (theirs, other) = found('auto', *given), found('xla', *given)
+    assert program != other
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-5), ours, theirs)
+
+
+def test_weights_that_go_through_something_are_computed_here(qkv):
+  dropped = lambda weights: weights.at[..., 0].set(0)
+  with using(Ways('xla')):
+    np.testing.assert_array_equal(attend(*qkv, weigh=dropped), attend(*qkv, weigh=dropped))
+    assert not np.allclose(attend(*qkv, weigh=dropped), attend(*qkv))
+
+
+def test_cudnn_is_for_gpus(qkv):
+  with using(Ways('cudnn')), pytest.raises(UserError, match=r"'cudnn': found a CPU; expected bfloat16, a GPU"):
+    attend(*qkv)
