@@ -16,7 +16,7 @@ import ml_collections
 import numpy as np
 import optax
 
-from mmjax import cli, hosts, optim, parallel, train
+from mmjax import cli, flops, hosts, optim, parallel, train
 from mmjax import run as runs
 from mmjax.checkpoint import Checkpoints, sha256
 from mmjax.data.pipeline import Encode, Examples, eval_batches, prefetch, train_batches
@@ -248,17 +248,21 @@ class Course:
       best = self.args.checkpoint == 'best'
       fit.state, self.start, example = runs.resumed(self.checkpoints, fit.state, fresh=self.training, best=best)
       if self.training:
+        steps = getattr(self.args, 'profile', '')
+        self.profile = runs.Profile(steps, self.start, c.optim.steps, self.workdir / 'profile')
         rows = c.data.images * fit.rows  # a step
         shown: dict[str, Any] = {'batch': rows, 'quiet': self.quiet}
         self.logger = opened.enter_context(Logger(self.workdir, total=c.optim.steps, start=self.start, **shown))
         origin = [f'going on from step {self.start:,}'] if self.start else self.said
         if not self.quiet:
-          self.logger.say('\n'.join([parameter_table(fit.state.params), device_line(), *origin]))
+          said = [parameter_table(fit.state.params), *fit.launch.table(fit.state.params), device_line(), *origin]
+          self.logger.say('\n'.join(said))
         self.running = opened.enter_context(contextlib.ExitStack())
         self.batches = self.running.enter_context(prefetch(self.batches_from(example), fit.launch.put))
         if not hosts.several():  # there it is JAX that hears SIGTERM, and tells all
           self.signals = self.running.enter_context(cli.Signals())
         self.window = runs.Window(rows)
+        self.running.callback(self.profile.close)
         self.key = fit.launch.key(c.seed + 1)
       self.opened = opened.pop_all()
     return self
@@ -276,13 +280,20 @@ class Course:
   def __iter__(self) -> Iterator[tuple[int, Any]]:
     """(step, batch) of every step that is left; a step is counted when it is done."""
     if self.training:
-      for step in range(self.start + 1, self.fit.c.optim.steps + 1):
-        yield step, next(self.batches)
+      fit = self.fit
+      for step in range(self.start + 1, fit.c.optim.steps + 1):
+        batch = next(self.batches)
+        if step == self.start + 1:
+          work = flops.count(fit.step, fit.state, batch, self.key)  # of a trace that the first step needs anyway
+          self.window.least = work / flops.peak(fit.c.compute)
+        self.profile.before(step)
+        yield step, batch
       self.running.close()
 
   def log(self, step: int, sums: Metrics) -> None:
     """Shows progress, and writes the means of the last log.every steps."""
     c, fit = self.fit.c, self.fit
+    self.profile.after(step, fit.state, self.logger.say)
     self.window.add(sums)
     self.logger.progress(step, lambda: fit.named(train.divide(self.window.sums)))
     if step % c.log.every == 0 or step == c.optim.steps:

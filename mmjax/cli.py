@@ -33,7 +33,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 MODES = ('train', 'eval', 'predict')
 
 Flags = Mapping[str, tuple[Any, str]]  # {name: (default, one line of help)}; False for a switch, which takes no value
-HOSTS: Flags = {  # of whatever has a workdir, see mmjax/hosts.py
+OF_RUNS: Flags = {  # of whatever has a workdir
+  'profile': ('', 'FIRST:LAST, steps of which a trace is written, to see where their time goes'),
   'hosts': ('', 'one of several hosts: I/N@ADDRESS:PORT, where host 0 answers; auto on TPUs, in SLURM'),
   'heartbeat': (100, 'seconds of silence after which a host is taken for lost'),
 }
@@ -148,7 +149,7 @@ def parse(
   Raises UserError in one line; SystemExit(0) after it has printed the page of --help.
   """
   flags = flags or {}
-  flags = {**flags, **(HOSTS if workdir else {})}
+  flags = {**flags, **(OF_RUNS if workdir else {})}
   known = [*(['--workdir'] if workdir else []), '--config', '--mode', *(f'--{name}' for name in flags), '--help']
   switches = [f'--{name}' for name, (default, _) in flags.items() if default is False]
   given = _split(argv, known, switches)

@@ -1,14 +1,31 @@
-"""How much a program computes: the floating-point operations of its matrix products and convolutions.
+"""How much a program computes: the floating-point operations of its matrix products and convolutions, and what devices
+can at most.
 
 Counted in the traced program, so that the body of a scan counts as often as it runs (XLA's own count takes it once),
 and what is computed again for the gradient counts again. What else there is costs little, and is left out.
 """
 
+import functools
 import math
+import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+
+PEAKS = {  # TFLOP/s of dense products in bfloat16 and float32 by a device's kind: data sheets of NVIDIA and Google;
+  'NVIDIA A100': (312, 156),  # float32 as JAX takes it by default: TF32 on GPUs, bfloat16 on TPUs
+  'NVIDIA H100 PCIe': (756, 378),
+  'NVIDIA H100 NVL': (835, 418),
+  'NVIDIA H100 80GB HBM3': (989, 494),
+  'NVIDIA H200': (989, 494),
+  'TPU v4': (275, 275),
+  'TPU v5 lite': (197, 197),  # v5e
+  'TPU v5': (459, 459),  # v5p
+  'TPU v6 lite': (918, 918),  # v6e
+}
+SIDE, ROUNDS = 1024, 5  # of the product by which a device that is not known is measured
 
 
 def count(run: Callable, *given: Any, dtype: Any = None) -> float:
@@ -18,6 +35,29 @@ def count(run: Callable, *given: Any, dtype: Any = None) -> float:
   single one.
   """
   return _of(jax.make_jaxpr(run)(*given).jaxpr, dtype)
+
+
+def peak(dtype: str) -> float:
+  """FLOP/s that all devices of a run can reach together in products of that type: by PEAKS, else measured here."""
+  device = jax.devices()[0]
+  named = [peaks for kind, peaks in PEAKS.items() if device.device_kind == kind]
+  named += [peaks for kind, peaks in PEAKS.items() if device.device_kind.startswith(f'{kind}-')]  # ... A100-SXM4-80GB
+  if named:
+    return named[0][dtype != 'bfloat16'] * 1e12 * jax.device_count()
+  return _measured(dtype) * (jax.process_count() if device.platform == 'cpu' else jax.device_count())
+
+
+@functools.cache
+def _measured(dtype: str) -> float:
+  """FLOP/s of the fastest of some products, on one device; on CPUs, whose devices share the cores, on all of them."""
+  a = jax.device_put(jnp.ones((SIDE, SIDE), dtype), jax.local_devices()[0])
+  product = jax.jit(jnp.matmul).lower(a, a).compile()
+  seconds = []
+  for _ in range(1 + ROUNDS):
+    began = time.perf_counter()
+    product(a, a).block_until_ready()
+    seconds.append(time.perf_counter() - began)
+  return 2 * SIDE**3 / min(seconds)
 
 
 def _of(jaxpr: Any, dtype: Any) -> float:
@@ -40,7 +80,8 @@ def _one(equation: Any, dtype: Any) -> float:
     return 0.0
   if name == 'cond':
     return max(inside)
-  times = how['length'] if name == 'scan' else how['mesh'].size if name == 'shard_map' else 1
+  each = {'scan': 'length', 'xla_pmap': 'global_axis_size'}
+  times = how['mesh'].size if name == 'shard_map' else how[each[name]] if name in each else 1
   return times * sum(inside)
 
 

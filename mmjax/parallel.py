@@ -114,6 +114,18 @@ def specs(tree: Any, sizes: Mapping[str, int], rules: Sequence[str] = ()) -> Any
   it has two or more; an axis that a line of `rules` cuts has to divide, of RULES it stays whole where it does not.
   Raises UserError for a line of `rules` that no path has in it.
   """
+  return jax.tree.map(lambda how: how[1], _ruled(tree, sizes, rules), is_leaf=lambda x: isinstance(x, _Cut))
+
+
+class _Cut(NamedTuple):
+  """Which rule an array is cut by, and how."""
+
+  line: str
+  spec: PartitionSpec
+
+
+def _ruled(tree: Any, sizes: Mapping[str, int], rules: Sequence[str]) -> Any:
+  """A tree of _Cut."""
   own, general = [rule(line) for line in rules], [rule(line) for line in RULES]
   paths = [_path(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)]
   for one in own:
@@ -124,20 +136,40 @@ def specs(tree: Any, sizes: Mapping[str, int], rules: Sequence[str] = ()) -> Any
         f'a path is such as {max(paths, key=len, default="")!r}'
       )
 
-  def of(path: tuple, leaf: Any) -> PartitionSpec:
+  def of(path: tuple, leaf: Any) -> _Cut:
     name, shape = _path(path), np.shape(leaf)
     for one in own:
       if one.pattern.search(name):
-        return _cut(shape, one.axes, sizes, one.line)
+        return _Cut(one.line, _cut(shape, one.axes, sizes, one.line))
     for one in general:
       if one.pattern.search(name):
-        return _cut(shape, one.axes, sizes)
+        return _Cut(one.line, _cut(shape, one.axes, sizes))
     if len(shape) < 2:
-      return PartitionSpec()
+      return _Cut('others of one axis', PartitionSpec())
     largest = max(range(len(shape)), key=lambda n: (shape[n] % sizes['fsdp'] == 0, shape[n]))
-    return _cut(shape, ['fsdp' if n == largest else WHOLE for n in range(len(shape))], sizes)
+    axes = ['fsdp' if n == largest else WHOLE for n in range(len(shape))]
+    return _Cut('others: the largest axis by fsdp', _cut(shape, axes, sizes))
 
   return jax.tree_util.tree_map_with_path(of, tree)
+
+
+def table(params: Any, sizes: Mapping[str, int], rules: Sequence[str] = ()) -> list[str]:
+  """Lines that say which rule cuts how many of the parameters into what, and what of them a device has."""
+  groups: dict[_Cut, list[int]] = {}
+  cuts = jax.tree.leaves(_ruled(params, sizes, rules), is_leaf=lambda x: isinstance(x, _Cut))
+  for leaf, cut in zip(jax.tree.leaves(params), cuts, strict=True):
+    size = math.prod(np.shape(leaf))
+    own = size // math.prod(sizes[axis] for axis in cut.spec if axis)
+    groups[cut] = [a + b for a, b in zip(groups.get(cut, [0, 0, 0]), (1, size, own), strict=True)]
+  shape = lambda spec: ' x '.join(axis or WHOLE for axis in spec) or 'whole'
+  rows: list[tuple[str, ...]] = [('rule', 'cut into', 'arrays', 'parameters', 'of a device')]
+  rows += [
+    (cut.line, shape(cut.spec), *(f'{n:,}' for n in numbers)) for cut, numbers in sorted(groups.items(), key=str)
+  ]
+  rows.append(('total', '', *(f'{sum(column):,}' for column in zip(*groups.values(), strict=True))))
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  pad = lambda n, text: text.ljust(widths[n]) if n < 2 else text.rjust(widths[n])
+  return ['  '.join(pad(n, text) for n, text in enumerate(row)).rstrip() for row in rows]
 
 
 class Launch:
@@ -197,6 +229,15 @@ class Launch:
     if self.how == 'pmap':
       return jax.tree.map(lambda _: self.whole, state)
     return jax.tree.map(partial(NamedSharding, self.mesh), specs(state, self.sizes, self.rules))
+
+  def table(self, params: Any) -> list[str]:
+    """Lines that say how the parameters are cut, and what of them a device has; none for one device."""
+    if len(self.devices) == 1:
+      return []
+    mesh = ', '.join(f'{axis} {size}' for axis, size in self.sizes.items())
+    if self.how == 'pmap' or self.sizes[AXIS] == len(self.devices):
+      return [f'{self.how}, mesh: {mesh}; every device has all parameters']
+    return [f'mesh: {mesh}', *table(params, self.sizes, self.rules)]
 
   def place(self, state: Any) -> Any:
     """A state (or variables), on the devices."""

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -78,11 +79,45 @@ def aside(*clocks: Clock) -> Iterator[None]:
     clock.skip(time.perf_counter() - began)
 
 
+class Profile:
+  """A trace of some steps of a loop, written by JAX's profiler into a folder.
+
+  steps: 'FIRST:LAST', '' for none; start, total: the loop's steps are those above start up to total. Raises UserError
+  for steps that are none of these.
+  """
+
+  def __init__(self, steps: str, start: int, total: int, folder: Path):
+    self.folder, self.running = folder, False
+    found = re.fullmatch(r'(\d+):(\d+)', steps)
+    self.first, self.last = map(int, found.groups()) if found else (0, 0)
+    if steps and not start < self.first <= self.last <= total:
+      left = f'the steps {start + 1:,} to {total:,}' if start < total else 'a run that has steps left'
+      raise UserError(f'--profile: found {steps!r}, expected FIRST:LAST, such as 11:20, of {left}')
+
+  def before(self, step: int) -> None:
+    if step == self.first:
+      jax.profiler.start_trace(str(self.folder))
+      self.running = True
+
+  def after(self, step: int, state: State, say: Callable[[str], None]) -> None:
+    if self.running and step == self.last:
+      jax.block_until_ready(state.step)
+      self.close()
+      say(f'profile of steps {self.first:,} to {self.last:,}: {self.folder} (ui.perfetto.dev opens its .trace.json.gz)')
+
+  def close(self) -> None:
+    """Ends a trace that still runs, as of a loop that was left."""
+    if self.running:
+      self.running = False
+      jax.profiler.stop_trace()
+
+
 class Window:
   """The metric sums of the steps since the last log line, left on the device until they are asked for."""
 
   def __init__(self, examples: int):
     self.examples = examples  # a step
+    self.least: float | None = None  # seconds of a step at the peak of the devices, where it is known
     self.sums: list[Metrics] = []
     self.since, self.waited = time.perf_counter(), 0.0
 
@@ -94,16 +129,22 @@ class Window:
     self.since += seconds
 
   def close(self, waited: float) -> dict[str, Any]:
-    """The means, with 'examples_per_s' and 'data_wait' (share of the time spent waiting for data), and a new window.
+    """The means, and a new window. With them are examples_per_s, step_ms, data_wait (the share of the time that was
+    spent waiting for data) and mfu (share of the devices' peak: Chowdhery et al. 2022, arXiv:2204.02311, appendix B;
+    what is computed again for the gradient counts here).
 
     waited: seconds that the loop has waited for data since it began.
     """
     mean = divide(self.sums)  # waits for the device
     now = time.perf_counter()
+    steps, took = len(self.sums), now - self.since
     speed = {
-      'examples_per_s': np.asarray(len(self.sums) * self.examples / (now - self.since)),
-      'data_wait': np.asarray((waited - self.waited) / (now - self.since)),
+      'examples_per_s': np.asarray(steps * self.examples / took),
+      'step_ms': np.asarray(1000 * took / steps),
+      'data_wait': np.asarray((waited - self.waited) / took),
     }
+    if self.least:
+      speed['mfu'] = np.asarray(steps * self.least / took)
     self.sums, self.since, self.waited = [], now, waited
     return mean | speed
 

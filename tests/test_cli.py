@@ -14,7 +14,7 @@ from mmjax import cli
 from mmjax.errors import RunError, UserError
 
 ROOT = pathlib.Path(__file__).parent.parent
-HOSTS = {'hosts': '', 'heartbeat': 100}
+OF_RUNS = {'profile': '', 'hosts': '', 'heartbeat': 100}
 
 CONFIG = """
 import ml_collections
@@ -54,7 +54,7 @@ def parse(*argv, **options):
 
 def test_defaults(folder):
   config, args = parse('--workdir=run')
-  assert vars(args) == HOSTS | {'config': 'toy.py:base', 'workdir': 'run', 'mode': 'train', 'image': '', 'top': 5}
+  assert vars(args) == OF_RUNS | {'config': 'toy.py:base', 'workdir': 'run', 'mode': 'train', 'image': '', 'top': 5}
   assert (config.name, config.optim.lr, config.optim.betas) == ('base', 1e-4, (0.9, 0.98))
 
 
@@ -87,7 +87,7 @@ def test_values_may_follow_the_flag_and_the_last_holds(folder):
     '--config.seed',
     '7',
   )
-  assert vars(args) == HOSTS | {
+  assert vars(args) == OF_RUNS | {
     'config': 'toy.py:tiny',
     'workdir': 'a b',
     'mode': 'eval',

@@ -57,6 +57,16 @@ def test_the_state_of_the_optimiser_is_cut_as_the_parameters(state):
   assert found.step == found.finite == found.opt_state[0].count == P()
 
 
+def test_the_table_says_which_rule_cuts_what(state):
+  lines = parallel.table(state.params, SIZES, ['word/embedding: - fsdp'])
+  cells = [line.split('  ') for line in lines]
+  (of_words,) = [[cell.strip() for cell in row if cell.strip()] for row in cells if row[0].startswith('word/')]
+  assert of_words == ['word/embedding: - fsdp', '- x fsdp', '1', '240', '120']
+  total = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+  assert lines[-1].split()[:3] == ['total', str(len(jax.tree.leaves(state.params))), f'{total:,}']
+  assert int(lines[-1].split()[-1].replace(',', '')) < total / 2
+
+
 def test_an_axis_that_does_not_divide_stays_whole(state):
   found = parallel.specs(state, SIZES | {'tensor': 4, 'fsdp': 3})
   assert cut(found.params, 'word', 'embedding') == P()  # 30 words by 4, 8 features by 3

@@ -67,7 +67,7 @@ def rows(workdir):
 
 
 def without_clock(found):
-  clock = ('time', 'examples_per_s', 'data_wait')
+  clock = ('time', 'examples_per_s', 'step_ms', 'data_wait', 'mfu')
   return [{key: value for key, value in row.items() if key not in clock} for row in found]
 
 
@@ -75,7 +75,7 @@ def without_clock(found):
 def trained(tmp_path_factory):
   """A finished run of 6 steps with a checkpoint at every second."""
   workdir = tmp_path_factory.mktemp('trained') / 'run'
-  done = call(workdir, '--config.optim.steps=6', '--config.eval.every=2')
+  done = call(workdir, '--config.optim.steps=6', '--config.eval.every=2', '--profile=3:4')
   assert done.returncode == 0, done.stderr
   return workdir, done
 
@@ -91,6 +91,8 @@ def test_a_run_says_what_it_made_and_where(trained):
     assert system in done.stdout
   assert 'encoder/encoder' in done.stderr
   assert 'step 6/6' in done.stderr
+  assert f'profile of steps 3 to 4: {workdir / "profile"}' in done.stderr
+  assert [file.suffixes[-2:] for file in (workdir / 'profile').rglob('*.gz')] == [['.json', '.gz']]
 
 
 def test_metrics_hold_every_split_and_type(trained):
@@ -103,7 +105,11 @@ def test_metrics_hold_every_split_and_type(trained):
   names = ('accuracy', 'accuracy/nonrelational', 'accuracy/relational', 'accuracy/closest', 'accuracy/count', 'loss')
   for row in found[:-1]:
     assert all(np.isfinite(row[name]) for name in names if name != 'accuracy/closest' or row['split'] != 'train')
-  assert all(row['examples_per_s'] > 0 and 0 <= row['data_wait'] <= 1 for row in found if row['split'] == 'train')
+  for row in (row for row in found if row['split'] == 'train'):
+    assert row['examples_per_s'] > 0
+    assert row['step_ms'] > 0
+    assert 0 <= row['data_wait'] <= 1
+    assert 0 < row['mfu'] < 2  # the peak is measured while other tests run
 
 
 def test_a_resumed_run_is_the_same_run(trained, tmp_path):

@@ -1,0 +1,41 @@
+"""What a loop needs besides the step: the numbers of a window, and the steps of a profile."""
+
+import time
+
+import jax.numpy as jnp
+import pytest
+
+from mmjax import run
+from mmjax.errors import UserError
+
+
+def test_a_window_measures_what_was_not_skipped():
+  window = run.Window(examples=8)
+  window.least = 0.1
+  window.since = time.perf_counter() - 10
+  window.skip(6)  # of which 4 s are training
+  for _ in range(5):
+    window.add({'loss': (jnp.ones(()), jnp.ones(()))})
+  found = window.close(waited=1.0)
+  assert found['loss'] == 1
+  assert found['examples_per_s'] == pytest.approx(10, rel=0.1)
+  assert found['step_ms'] == pytest.approx(800, rel=0.1)
+  assert found['data_wait'] == pytest.approx(0.25, rel=0.1)
+  assert found['mfu'] == pytest.approx(0.125, rel=0.1)
+
+
+def test_without_a_known_peak_there_is_no_mfu():
+  window = run.Window(examples=1)
+  window.add({'loss': (jnp.ones(()), jnp.ones(()))})
+  assert 'mfu' not in window.close(waited=0.0)
+
+
+@pytest.mark.parametrize('steps', ['5', '0:3', '4:3', '90:101', 'a:b', '1:2:3', '10:20'])
+def test_a_profile_is_of_steps_that_are_left(tmp_path, steps):
+  with pytest.raises(UserError, match=r'--profile: found .*, expected FIRST:LAST, .* of the steps 11 to 100'):
+    run.Profile(steps, 10, 100, tmp_path)
+
+
+def test_a_finished_run_has_no_profile(tmp_path):
+  with pytest.raises(UserError, match='of a run that has steps left'):
+    run.Profile('1:2', 100, 100, tmp_path)
