@@ -40,6 +40,7 @@ HEADLINES: tuple[tuple[str, str, str, str, dict[str, str]], ...] = (
   ('mbt', 'accuracy on clips whose class neither picture nor sound tells', 'Accuracy', 'all there', {}),
   ('sensors', "accuracy of a robot's actions", 'Accuracy', 'all there', {}),
   ('records', 'accuracy on records', 'Accuracy', 'all there', {}),
+  ('series', 'accuracy on BasicMotions', 'Accuracy', 'BasicMotions', {}),
   ('series', 'accuracy on JapaneseVowels', 'Accuracy', 'JapaneseVowels', {}),
   ('series', 'accuracy on GunPoint', 'Accuracy', 'GunPoint', {}),
   ('speech_retrieval', 'R@5 of speech for a text', 'Search', 'R@5', {'what finds what': 'text to speech'}),
