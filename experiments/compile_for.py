@@ -129,10 +129,10 @@ class Step:
 
   def compiled(self, rows: int) -> Compiled:
     given, began = self.given(rows), time.perf_counter()
-    counted = flops.count(self.step, self.state, self.shaped.abstract(rows), self.key)
-    lowered = self.launch(rows).compile_step(self.step, self.state).lower(*given)
+    traced = self.launch(rows).compile_step(self.step, self.state).trace(*given)
+    counted = flops.counted(traced.jaxpr)
     try:
-      program = lowered.compile(compiler_options=self.options)
+      program = traced.lower().compile(compiler_options=self.options)
     except jax.errors.JaxRuntimeError as error:
       if 'RESOURCE_EXHAUSTED' not in str(error):
         raise

@@ -34,7 +34,12 @@ def count(run: Callable, *given: Any, dtype: Any = None) -> float:
   dtype: of products of that type alone. Of a branch the most that one can take, of a loop whose rounds are not known a
   single one.
   """
-  return _of(jax.make_jaxpr(run)(*given).jaxpr, dtype)
+  return counted(jax.make_jaxpr(run)(*given), dtype)
+
+
+def counted(traced: Any, dtype: Any = None) -> float:
+  """The same of a program that is traced already: of its ClosedJaxpr."""
+  return _of(traced.jaxpr, dtype)
 
 
 def peak(dtype: str) -> float:
