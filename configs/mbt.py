@@ -52,9 +52,9 @@ def get_config(variant: str = 'clips') -> ConfigDict:
 
   c.optim = ConfigDict()
   c.optim.name = 'adamw'
-  c.optim.lr = 1e-3
+  c.optim.lr = 1.5e-3
   c.optim.schedule = 'cosine'
-  c.optim.steps = 500
+  c.optim.steps = 600
   c.optim.warmup = 50
   c.optim.clip = 1.0  # of the global norm
   c.optim.decay = 0.05
