@@ -1,190 +1,120 @@
-"""The numbers this project holds itself to, measured here and now: a table, and the same as JSON.
+"""How fast this is, here and now: beside HuggingFace's models on PyTorch, and by itself.
 
-  python -m experiments.benchmark [--out=FILE] [--tests]
+  python -m experiments.benchmark versus [--models=lxmert,visualbert,clip,blip] [--batches=1,8] [--rounds=11]
+  python -m experiments.benchmark own [--tests]
 
-Waiting for data and examples/s come from a short run of the default experiment, warm start-up from running that command
-twice, compile times from a schedule of 6 and of 24 repeats in one process, decoding from 256 codes of a small DALL-E,
-the same written with and without a cache. Accuracies are those of results/, with the
-commands that made them. --tests times the default test suite too.
+versus: models at their papers' sizes with the same weights, inputs, masks, dropout and threads in both libraries, whose
+results are compared first; forward and training step, PyTorch eager and torch.compile, in turn, so that what else the
+machine does falls on all: medians, the middle half, ratios, and the share of each library's own fastest product. Needs
+`pip install -r requirements-peers.txt`.
+own: waiting for data and examples/s of a short run of the default experiment, its warm start-up, compile times from a
+schedule of 6 and of 24 repeats, decoding with and without a cache, and the accuracies of results/.
+Both print a table; --out=FOLDER (versus: results/benchmark, where not given) keeps the numbers and a picture.
 """
 
 import argparse
 import json
 import os
-import platform
-import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
-from experiments import keep
-from experiments.showing import column, kept_results, spread
 from mmjax import cli
-from mmjax.cli import ROOT
-from mmjax.errors import RunError, UserError
-from mmjax.workdir import write_atomic
+from mmjax.errors import UserError, nearest
 
-STEPS = 300
-RUN = ['--config=configs/lxmert.py:tiny', f'--config.optim.steps={STEPS}', '--config.eval.every=300']
+MODELS = ('lxmert', 'visualbert', 'clip', 'blip')
 
 
-def start_up_and_speed(folder: Path) -> dict[str, float]:
-  """Three runs of one command: the first may compile, the others are warm. Seconds; a share; examples a second.
-
-  The first two log every step, so that the first step is seen; the last logs as a run does, and is the one measured.
-  """
-  seconds = []
-  for name, every in (('first', 1), ('warm', 1), ('steady', STEPS // 3)):
-    began = time.time()
-    command = [sys.executable, '-m', 'experiments.lxmert', f'--workdir={folder / name}', *RUN]
-    subprocess.run([*command, f'--config.log.every={every}'], cwd=ROOT, check=True, capture_output=True)
-    rows = [json.loads(line) for line in (folder / name / 'metrics.jsonl').read_text().splitlines()]
-    train = [row for row in rows if row['split'] == 'train']
-    seconds.append(train[0]['time'] - began)
-  steady = train[1:]
-  mean = lambda key: sum(row[key] for row in steady) / len(steady)
-  return {
-    'start-up to the first step, first run (s)': seconds[0],
-    'start-up to the first step, warm (s)': seconds[1],
-    'waiting for data (share of step time)': mean('data_wait'),
-    'questions a second': mean('examples_per_s'),
-  }
-
-
-def compile_seconds(repeats: tuple[int, ...] = (6, 24), rounds: int = 3) -> dict[str, float]:
-  """Tracing, lowering and compiling the gradient of a single-stream schedule; the least of some interleaved rounds."""
-  import jax
-  import jax.numpy as jnp
-
-  from mmjax.fusion.layers import FusionStack
-
-  jax.config.update('jax_enable_compilation_cache', False)
-  key, x = jax.random.key(0), {'t': jnp.ones((8, 10, 64)), 'v': jnp.ones((8, 6, 64))}
-  least = dict.fromkeys(repeats, float('inf'))
-  for _ in range(rounds):
-    for count in repeats:
-      jax.clear_caches()
-      model = FusionStack(f'{count}*[t<tv v<tv tied]', 64, 4, 128)
-      params = jax.eval_shape(lambda model=model: model.init(key, x, train=False))
-      loss = lambda params, model=model: model.apply(params, x, train=True, rngs={'dropout': key})['t'].sum()
-      began = time.perf_counter()
-      jax.jit(jax.grad(loss)).lower(params).compile()
-      least[count] = min(least[count], time.perf_counter() - began)
-  few, many = (least[count] for count in repeats)
-  return {
-    f'compile, {repeats[0]} repeats (s)': few,
-    f'compile, {repeats[1]} repeats (s)': many,
-    'compile, ratio': many / few,
-  }
-
-
-def decoding(codes: int = 256, rows: int = 2, rounds: int = 1) -> dict[str, float]:
-  """Codes a second of a DALL-E, with what was read kept and with all of it read again for each; the best of rounds.
-
-  Raises RunError where the two do not write the same.
-  """
-  import jax
-  import jax.numpy as jnp
-  import numpy as np
-
-  from mmjax import generate
-  from mmjax.models.dalle import DALLE, painter
-
-  model = DALLE(vocab=100, words=16, codes=128, side=round(codes**0.5), width=256, depth=4, heads=8, head_size=32)
-  text = jax.random.randint(jax.random.key(0), (rows, model.words), 1, model.vocab)
-  variables = model.init(jax.random.key(1), text, jnp.zeros((rows, 0), int), train=False)
-  prompt = model.together(text, jnp.zeros((rows, 0), int))
-
-  def read_all(ids, new, at):
-    """A step that keeps nothing but the ids, [B,T,1,1]."""
-    ids = jnp.zeros((rows, model.length + 1, 1, 1), int) if ids is None else ids
-    ids = jax.lax.dynamic_update_slice_in_dim(ids, new[..., None, None], at, 1)
-    logits: Any = model.apply(variables, ids[:, : model.length, 0, 0], train=False, method='scores')
-    return jax.lax.dynamic_slice_in_dim(logits, at, new.shape[1], 1), ids
-
-  fastest: dict[str, float] = {}
-  written: dict[str, np.ndarray] = {}
-  ways = {'kept': painter(model, variables), 'read again': read_all}
-  runs = {
-    name: jax.jit(lambda step=step: generate.greedy(step, prompt, length=model.length + 1))
-    for name, step in ways.items()
-  }
-  for _ in range(1 + rounds):  # the first compiles
-    for name, run in runs.items():
-      began = time.perf_counter()
-      written[name] = np.asarray(run())
-      fastest[name] = min(fastest.get(name, float('inf')), time.perf_counter() - began)
-  if not np.array_equal(written['kept'], written['read again']):
-    raise RunError('decoding: what is written with and without a cache differs')
-  kept, read_again = (rows * codes / fastest[name] for name in ways)
-  return {
-    f'decoding {codes} codes, cached (codes/s)': kept,
-    f'decoding {codes} codes, uncached (codes/s)': read_again,
-    'decoding, ratio': kept / read_again,
-  }
-
-
-def suite_seconds() -> dict[str, float]:
-  began = time.time()
-  subprocess.run([sys.executable, '-m', 'pytest', '-q'], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-  return {'default test suite (s)': time.time() - began}
-
-
-def accuracies() -> list[dict]:
-  """What results/ holds: mean and range over seeds, in percent."""
-  return [
-    {'data': name, 'system': system['system'], 'seeds': len(system['seeds']), 'command': system['command']}
-    | {column(metric): spread(system, metric) for metric in metrics}
-    for name, (_, metrics) in keep.TASKS.items()
-    for system in kept_results(name)['systems']
-  ]
+def listed(text: str) -> list[str]:
+  return [part.strip() for part in text.split(',') if part.strip()]
 
 
 def parse() -> argparse.Namespace:
   show = argparse.RawDescriptionHelpFormatter
   parser = cli.Parser(prog='python -m experiments.benchmark', description=__doc__, formatter_class=show)
-  parser.add_argument('--out', type=Path, help='a file for the JSON; without it, it is printed')
-  parser.add_argument('--tests', action='store_true', help='time the default test suite too')
+  parser.add_argument('what', choices=['versus', 'own'])
+  parser.add_argument('--out', type=Path, help='a folder for what is kept')
+  parser.add_argument('--models', default=','.join(MODELS), help='versus: some of these, with commas')
+  parser.add_argument('--batches', default='1,8', help='versus: rows of a batch, with commas')
+  parser.add_argument('--rounds', type=int, default=11, help='versus: times that each is measured')
+  parser.add_argument('--layers', type=int, default=0, help="versus: in place of the papers' depth")
+  parser.add_argument('--threads', type=int, default=0, help='versus: of both libraries; all cores where not given')
+  parser.add_argument('--tests', action='store_true', help='own: time the default test suite too')
   args = parser.parse_args()
-  if args.out and not args.out.absolute().parent.is_dir():
-    raise UserError(f'--out={args.out}: there is no folder {args.out.absolute().parent}')
+  args.models, args.batches = listed(args.models), listed(args.batches)
+  for name in args.models:
+    if name not in MODELS:
+      raise UserError(f'--models: found {name!r}, expected some of {", ".join(MODELS)}{nearest(name, MODELS)}')
+  if not args.models or not all(rows.isdigit() and int(rows) for rows in args.batches) or not args.batches:
+    raise UserError(f'--models, --batches: found {args.models} and {args.batches}, expected at least one, from 1')
+  if args.rounds < 3 or args.layers < 0 or not 0 <= args.threads <= (os.cpu_count() or 1):
+    raise UserError(
+      f'found --rounds={args.rounds} --layers={args.layers} --threads={args.threads}; expected at least 3 rounds, '
+      f'layers from 0, and threads up to the {os.cpu_count()} cores'
+    )
+  if args.out and args.out.exists() and not args.out.is_dir():
+    raise UserError(f'--out={args.out}: found a file, expected a folder')
   return args
+
+
+def versus(args: argparse.Namespace) -> None:
+  threads = args.threads or len(os.sched_getaffinity(0))
+  os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])  # which is what XLA takes its threads from
+  os.environ['OMP_NUM_THREADS'] = str(threads)
+  os.environ.setdefault('HF_HUB_OFFLINE', '1')
+  try:
+    import torch
+
+    from experiments.bench import kept, timing
+    from experiments.bench import versus as against
+  except ModuleNotFoundError as error:
+    raise UserError(f'found no {error.name}, expected `pip install -r requirements-peers.txt` before') from error
+  from mmjax import run as runs
+
+  torch.set_num_threads(threads)
+  runs.keep_memory()
+  machine = timing.machine(threads)
+  rows: list[dict[str, Any]] = []
+  for model in args.models:
+    for batch in map(int, args.batches):
+      print(f'{model}, batch {batch} ...', file=sys.stderr, flush=True)
+      rows += against.rows(model, batch, args.rounds, args.layers)
+  machine['load at the end'] = round(os.getloadavg()[0], 2)
+  kept.show(rows, machine)
+  folder = kept.write(rows, machine, args.out or cli.ROOT / 'results' / 'benchmark', ' '.join(sys.argv[1:]))
+  print(f'wrote benchmark.json, table.md and benchmark.png in {folder}')
+
+
+def own(args: argparse.Namespace) -> None:
+  from rich.console import Console
+  from rich.table import Table
+
+  from experiments.bench import own as ours
+  from experiments.bench import timing
+  from mmjax.workdir import write_atomic
+
+  machine = timing.machine(len(os.sched_getaffinity(0)))
+  found = ours.measured(args.tests, lambda text: print(f'measuring {text} ...', file=sys.stderr, flush=True))
+  shown = f'{machine["processor"]}, {machine["threads"]} threads, load {machine["load"]}, Python {machine["python"]}'
+  table = Table('measured now', 'value', title=shown, title_justify='left')
+  for name, value in found.items():
+    table.add_row(name, f'{value:.4g}')
+  console = Console(width=None if sys.stdout.isatty() else 160)
+  console.print(table)
+  accuracies = ours.accuracies()
+  for row in accuracies:
+    console.print(', '.join(f'{name} {value}' for name, value in row.items()), highlight=False)
+  text = json.dumps({'machine': machine, 'measured': found, 'accuracies': accuracies}, indent=1)
+  if not args.out:
+    return print(text)
+  args.out.mkdir(parents=True, exist_ok=True)
+  write_atomic(args.out / 'own.json', text + '\n')
+  print(f'wrote {args.out / "own.json"}')
 
 
 def main() -> None:
   args = parse()
-  with tempfile.TemporaryDirectory() as folder:
-    print('measuring start-up and speed: three short runs ...', file=sys.stderr)
-    measured = start_up_and_speed(Path(folder))
-  print('measuring compile times ...', file=sys.stderr)
-  measured |= compile_seconds()
-  print('decoding with and without a cache ...', file=sys.stderr)
-  measured |= decoding()
-  if args.tests:
-    print('timing the default tests ...', file=sys.stderr)
-    measured |= suite_seconds()
-  machine = (
-    f'{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}'
-  )
-  table = Table('measured now', 'value', title=machine, title_justify='left')
-  for name, value in measured.items():
-    table.add_row(name, f'{value:.4g}')
-  console = Console(width=None if sys.stdout.isatty() else 160)
-  console.print(table)
-  kept = accuracies()
-  for row in kept:
-    console.print(', '.join(f'{name} {value}' for name, value in row.items()), highlight=False)
-  text = json.dumps({'machine': machine, 'measured': measured, 'accuracies': kept}, indent=1)
-  if args.out:
-    write_atomic(args.out, text + '\n')
-    print(f'wrote {args.out}')
-  else:
-    print(text)
+  {'versus': versus, 'own': own}[args.what](args)
 
 
 if __name__ == '__main__':

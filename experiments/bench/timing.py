@@ -4,11 +4,12 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping
-from importlib.metadata import version
+from importlib.metadata import distributions, version
 from typing import Any, NamedTuple
 
 import numpy as np
 
+LIBRARIES = ('jax', 'jaxlib', 'flax', 'numpy', 'torch', 'transformers')
 REST = 0.02  # seconds between two ways, in which the threads of the one before come to rest
 
 
@@ -44,14 +45,14 @@ def in_turn(ways: Mapping[str, Callable[[], Any]], rounds: int, warm: int = 2) -
 
 def machine(threads: int) -> dict[str, Any]:
   """What the times depend on."""
-  names = ('jax', 'jaxlib', 'flax', 'numpy', 'torch', 'transformers')
+  there = {found.name.lower() for found in distributions()}
   return {
     'processor': _processor(),
     'cores': os.cpu_count(),
     'threads': threads,
     'load': round(os.getloadavg()[0], 2),
     'python': platform.python_version(),
-    'versions': {name: version(name) for name in names},
+    'versions': {name: version(name) for name in LIBRARIES if name in there},
   }
 
 

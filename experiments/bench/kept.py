@@ -1,0 +1,79 @@
+"""What a benchmark found: as a table in the terminal, and as JSON, Markdown and a picture in a folder."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+from mmjax.workdir import replacing, write_atomic
+
+COLUMNS = ('model', 'task', 'batch', 'ours, ms', 'peer', 'peer, ms', 'ratio', 'ours of its peak', 'peer of its peak')
+OURS, PEER = '#1f5fa8', '#b8b8b8'
+
+
+def cells(row: Mapping[str, Any]) -> list[str]:
+  """A row as text, in the order of COLUMNS."""
+  time = lambda whose: '{:,.1f} ({:,.1f}–{:,.1f})'.format(row[f'{whose}_ms'], *row[f'{whose}_range'])
+  share = lambda whose: f'{100 * row[f"{whose}_peak"]:.0f} %'
+  named = [row['model'], row['task'], str(row['batch']), time('ours'), row['peer'], time('peer')]
+  return [*named, f'{row["ratio"]:.2f}', share('ours'), share('peer')]
+
+
+def said(machine: Mapping[str, Any]) -> str:
+  """One line about the machine."""
+  versions = ', '.join(f'{name} {number}' for name, number in machine['versions'].items())
+  load = f'load {machine["load"]} before, {machine["load at the end"]} after'
+  return f'{machine["processor"]}, {machine["threads"]} threads, {load}; Python {machine["python"]}, {versions}'
+
+
+def show(rows: Sequence[Mapping[str, Any]], machine: Mapping[str, Any]) -> None:
+  table = Table(*COLUMNS, title=said(machine), title_justify='left')
+  for row in rows:
+    table.add_row(*cells(row))
+  Console(width=None if sys.stdout.isatty() else 180).print(table)
+
+
+def write(rows: Sequence[Mapping[str, Any]], machine: Mapping[str, Any], folder: Path, command: str) -> Path:
+  """benchmark.json, table.md and benchmark.png in the folder, which is made."""
+  folder.mkdir(parents=True, exist_ok=True)
+  command = f'python -m experiments.benchmark {command}'
+  numbers = {'command': command, 'machine': machine, 'rows': list(rows)}
+  write_atomic(folder / 'benchmark.json', json.dumps(numbers, indent=1) + '\n')
+  lines = [
+    f'| {" | ".join(COLUMNS)} |',
+    '|' + '---|' * len(COLUMNS),
+    *(f'| {" | ".join(cells(row))} |' for row in rows),
+  ]
+  notes = [
+    '- Milliseconds: the median of the rounds, and the middle half of them. Ratio: how many times the peer takes.',
+    "- Of its peak: the FLOPs of the model's products and convolutions in that time, by those of the library's own "
+    'product of two matrices of 2048 x 2048, the fastest of the same rounds.',
+  ]
+  text = ['# Beside HuggingFace on PyTorch', '', f'`{command}`', '', said(machine), '', *lines, '', *notes]
+  write_atomic(folder / 'table.md', '\n'.join(text) + '\n')
+  with replacing(folder / 'benchmark.png') as out:
+    picture(rows).savefig(out, format='png', dpi=150)
+  return folder
+
+
+def picture(rows: Sequence[Mapping[str, Any]]) -> Figure:
+  """Bars of the ratios, 1 where both are as fast."""
+  with matplotlib.rc_context({'font.size': 9, 'axes.spines.top': False, 'axes.spines.right': False}):
+    figure = Figure(figsize=(8, 0.6 + 0.28 * len(rows)), layout='constrained')
+    axes = figure.subplots()
+    names = [f'{row["model"]}, {row["task"]}, batch {row["batch"]}: {row["peer"].partition(", ")[2]}' for row in rows]
+    ratios = [row['ratio'] for row in rows]
+    bars = axes.barh(range(len(rows)), ratios, color=[OURS if ratio >= 1 else PEER for ratio in ratios])
+    axes.bar_label(bars, [f'{ratio:.2f}' for ratio in ratios], padding=3)
+    axes.set_yticks(range(len(rows)), names)
+    axes.invert_yaxis()
+    axes.axvline(1, color='black', linewidth=0.8)
+    axes.set_xlim(0, 1.15 * max(ratios))
+    axes.set_xlabel('how many times as long the peer takes')
+  return figure
