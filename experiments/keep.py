@@ -109,8 +109,7 @@ def section() -> str:
   """All kept results beside the published ones, in Markdown."""
   lines = [
     'Accuracy in percent, mean (lowest–highest) of the seeds. A name says where a system departs from its paper.',
-    'Minutes are those from the first step to the last score, of seeds trained side by side: a core each, or a GPU for '
-    'all.',
+    *seeds.MINUTES,
   ]
   for name, (heading, metrics) in TASKS.items():
     found = kept_results(name)

@@ -16,6 +16,10 @@ from mmjax.cli import ROOT
 from mmjax.errors import UserError
 from mmjax.workdir import flatten, write_atomic
 
+MINUTES = (
+  'Minutes are those from the first step to the last score, of seeds trained side by side: a core each, or a GPU for',
+  'all; some had other work beside them, and took longer for it.',
+)
 SEED = {'seed'}  # the keys in which the runs may differ
 ORDER = (
   'clip', 'blip', 'dalle', 'composed_search', 'sentiment', 'mult', 'mbt', 'sensors', 'records', 'series',
@@ -188,8 +192,8 @@ def document(every: Mapping[str, Sequence[Mapping]]) -> str:
     '# Results of several seeds',
     '',
     'Each number is the mean of the seeds, with the lowest and the highest; made by `python -m experiments.keep` from',
-    'finished runs. Reports of single runs have 95 % intervals. Minutes are those from the first step to the last',
-    'score, of seeds trained side by side: a core each, or a GPU for all.',
+    'finished runs. Reports of single runs have 95 % intervals.',
+    *MINUTES,
   ]
   for name in ORDER:
     for run in every[name]:
