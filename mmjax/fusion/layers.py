@@ -13,13 +13,14 @@ from einops import rearrange
 from flax import linen as nn
 
 from mmjax.errors import UserError, nearest
+from mmjax.fusion.meeting import Streams, meet, meeting
 from mmjax.fusion.owner import Owner, PerStream, head_shape, per_stream
 from mmjax.fusion.schedule import Group, Item, Schedule, Source, Sub, edge, parse, skipping
 from mmjax.layers.attention import attend
 from mmjax.layers.cache import CACHE, remembered
+from mmjax.layers.packed import Packed, packed
 from mmjax.layers.ways import rematerialised
 
-Streams = dict[str, jax.Array]
 Memory = Mapping[str, tuple[int, jax.Array | int]]  # stream -> (rows that are kept of it, the row where a call's begin)
 
 MAPS = 'attention'  # collection of attention maps: apply(..., mutable=[MAPS]) captures them
@@ -88,8 +89,17 @@ class FusionLayer(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: Streams, mask: Streams, edge_mask: Streams, bias: Streams, memory: Memory | None, *, train: bool
+    self,
+    x: Streams,
+    mask: Streams,
+    edge_mask: Streams,
+    bias: Streams,
+    side: Mapping[str, Packed],
+    memory: Memory | None,
+    *,
+    train: bool,
   ) -> Streams:
+    rows = lambda stream, a: side[stream].unpack(a) if stream in side else a
     drop = nn.Dropout(self.dropout, deterministic=not train)
     drop_weights = nn.Dropout(self.attention_dropout, deterministic=not train)
     post = self.norm == 'post'
@@ -106,6 +116,7 @@ class FusionLayer(nn.Module):
         own = lambda s, value, owner=owner: value if s.stream in self.normed else owner[s.stream].norm(value)
         seen = {s: own(s, value) for s, value in sorted(seen.items(), key=str)}
       read = {s: owner[s.stream].keys_values(seen[s]) for s in sorted(sources, key=str)}
+      read = {s: (rows(s.stream, k), rows(s.stream, v)) for s, (k, v) in read.items()}
       if memory is not None:
         kept = lambda s, what, a, n=n: remembered(self, f'sub{n}/{s}/{what}', a, *memory[s.stream])
         read = {s: (kept(s, 'k', k), kept(s, 'v', v)) for s, (k, v) in read.items()}
@@ -116,7 +127,7 @@ class FusionLayer(nn.Module):
           k, v = (jnp.concatenate(part, 1) for part in zip(*(read[s] for s in item.sources), strict=True))
           name = f'sub{n}/{edge(item)}'
           values = attend(
-            mine.split(mine.query(seen[Source(item.reader)])),
+            rows(item.reader, mine.split(mine.query(seen[Source(item.reader)]))),
             k,
             v,
             _mask(item, [read[s][0] for s in item.sources], mask, edge_mask),
@@ -124,7 +135,9 @@ class FusionLayer(nn.Module):
             masking=self.masking,
             weigh=weighing(self, name, drop_weights),
           )
-          y[item.reader] = x[item.reader] + drop(mine.out(rearrange(values, 'B Q H C -> B Q (H C)')))
+          values = rearrange(values, 'B Q H C -> B Q (H C)')
+          values = side[item.reader].pack(values) if item.reader in side else values
+          y[item.reader] = x[item.reader] + drop(mine.out(values))
           if post:
             y[item.reader] = mine.norm(y[item.reader])
         if sub.ffn:
@@ -217,6 +230,9 @@ class FusionStack(nn.Module):
   width, heads, mlp: one number, or one per stream. mask {'t': bool [B,K]}, edge_mask {'t<t': bool [B|1,Q,K]} and
   bias {'v<v': float [B,H,Q,K]}; a missing name hides and adds nothing. A stream may have fewer rows than another (one
   image for N questions): it is repeated row by row where the two first meet, so that its own layers run once an image.
+  row_of {'v': [B] int}: which row of it each row of the others meets, where that is not B / N in turn.
+  places {'t': [P,T] int}: where a stream with a mask holds something (layers/packed.py): what goes by positions leaves
+  out the rest, which comes back as zeros. None, there and here: as if not named.
   Each group is one nn.scan over its repeats, so that compile time does not grow with depth; parameters then have a
   leading axis of that length. scan=False gives each repeat its own module (see `unroll` and `roll`).
   memory {'t': (rows, at)}: keys and values are kept in the collection CACHE, those of this call from row `at` on, and
@@ -254,6 +270,8 @@ class FusionStack(nn.Module):
     bias: Streams | None = None,
     memory: Memory | None = None,
     without: str = '',
+    row_of: Mapping[str, jax.Array | None] | None = None,
+    places: Mapping[str, jax.Array | None] | None = None,
     *,
     train: bool,
   ) -> Streams:
@@ -267,10 +285,14 @@ class FusionStack(nn.Module):
       for name in set(names or ()) - known:
         raise UserError(f'{what}: found {name!r}, expected one of {", ".join(sorted(known))}{nearest(name, known)}')
     plan = skipping(parse(self.schedule, ''.join(x) + without), without)
-    given = (dict(x), mask or {}, edge_mask or {}, bias or {})
     keep(self, STATES, ENTRY, dict(x))
+    side = self.side_by_side(mask or {}, _named(places), memory)
+    x = {s: side[s].pack(a) if s in side else a for s, a in x.items()}
+    given: Any = (x, mask or {}, edge_mask or {}, bias or {})
+    met: set[str] = set()
     for g, group in enumerate(plan.groups):
-      x, *rest = given = _meet(group, *given)
+      x, *rest = given = meet(group, side, {s: at for s, at in _named(row_of).items() if s not in met}, *given)
+      met |= meeting(group)
       layer = partial(
         FusionLayer,
         group,
@@ -289,7 +311,7 @@ class FusionStack(nn.Module):
         self.key_bias,
         self.normed,
       )
-      step = lambda module, x, rest=rest: module(x, *rest, memory, train=train)
+      step = lambda module, x, rest=rest: module(x, *rest, side, memory, train=train)
       step = rematerialised(step, self.scan)
       if self.scan:
         scanned = nn.scan(
@@ -303,30 +325,20 @@ class FusionStack(nn.Module):
         for n in range(group.repeats):
           x = step(layer(name=f'group{g}_{n}'), x)
       given = (x, *rest)
-    return given[0]
+    return {s: side[s].unpack(a) if s in side else a for s, a in given[0].items()}
+
+  def side_by_side(self, mask: Streams, places: Mapping[str, jax.Array], memory: Memory | None) -> dict[str, Packed]:
+    """The streams that are packed. Raises UserError for one without a mask, and where keys are kept."""
+    if places and memory is not None:
+      raise UserError('places: found memory too, expected one of the two: keys are kept by rows')
+    for stream in places:
+      if stream not in mask:
+        raise UserError(f'places of {stream!r}: found no mask of it, expected one; nothing is left out otherwise')
+    return {stream: packed(mask[stream], at) for stream, at in places.items()}
 
 
-def _meet(group: Group, x: Streams, mask: Streams, edge_mask: Streams, bias: Streams):
-  """Repeats the rows of the streams that this group lets meet, up to those of the largest; all else stays."""
-  meeting = {
-    s for sub in group.subs for i in sub.items if i.sources for s in (i.reader, *(src.stream for src in i.sources))
-  }
-  linked = any(source.stream != i.reader for sub in group.subs for i in sub.items for source in i.sources)
-  rows = max((len(x[s]) for s in meeting), default=0)
-  if not linked or all(len(x[s]) == rows for s in meeting):
-    return x, mask, edge_mask, bias
-  for stream in meeting:
-    if rows % len(x[stream]):
-      raise UserError(f'stream {stream!r} has {len(x[stream])} rows, expected a divisor of the {rows} it meets')
-  fill = lambda a: jnp.repeat(a, rows // len(a), axis=0) if len(a) > 1 else a
-  own = lambda given: {name: fill(a) if name in meeting else a for name, a in given.items()}
-  along = lambda given: {name: fill(a) if name[0] in meeting else a for name, a in given.items()}
-  return (
-    {s: jnp.repeat(a, rows // len(a), axis=0) if s in meeting else a for s, a in x.items()},
-    own(mask),
-    along(edge_mask),
-    along(bias),
-  )
+def _named(given: Mapping[str, jax.Array | None] | None) -> Streams:
+  return {name: a for name, a in (given or {}).items() if a is not None}
 
 
 def unroll(params: Mapping, schedule: Schedule) -> dict:

@@ -23,7 +23,8 @@ INIT_STD = 0.02
 
 
 class TextTower(nn.Module):
-  """text [B,L] int, text_mask [B,L] bool (all where not given: a causal tower reads no padding before the end token).
+  """text [B,L] int, text_mask [B,L] bool (all where not given: a causal tower reads no padding before the end token),
+  and, where texts are to be read without what they are filled up with, places [P,T] int (layers/packed.py).
 
   Returns ('t' [B,L,D] after the last norm, [B,E] read off the end token): the one of the highest id, as in the released
   code, or, with end >= 0, the first of that id. out=0: no projection, E = D.
@@ -44,13 +45,17 @@ class TextTower(nn.Module):
 
   @nn.compact
   def __call__(
-    self, text: jax.Array, text_mask: jax.Array | None = None, *, train: bool
+    self, text: jax.Array, text_mask: jax.Array | None = None, places: jax.Array | None = None, *, train: bool
   ) -> tuple[jax.Array, jax.Array]:
     length = text.shape[1]
     position = self.param('position', nn.initializers.normal(0.01), (self.positions, self.width))
     x = Embed(self.vocab, self.width, init_std=INIT_STD, name='word')(text) + position[:length]
     x = made_of(FusionStack, self, 'encoder', norm='pre', dropout=0.0)(
-      {'t': x}, {} if text_mask is None else {'t': text_mask}, {'t<t': causal(length)}, train=train
+      {'t': x},
+      {} if text_mask is None else {'t': text_mask},
+      {'t<t': causal(length)},
+      places={'t': places},
+      train=train,
     )['t']
     x = nn.LayerNorm(epsilon=self.eps, name='norm')(x)
     at = text.argmax(1) if self.end < 0 else (text == self.end).argmax(1)
@@ -91,7 +96,7 @@ class ImageTower(nn.Module):
 
 
 class CLIP(nn.Module):
-  """text [B,L] int, image [N,h,w,3] float, text_mask [B,L] bool.
+  """text [B,L] int, image [N,h,w,3] float, text_mask [B,L] bool, places [P,T] int where texts are packed.
 
   Returns 'text' [B,E] and 'image' [N,E] of unit length, 'scale' (a number: exp of the learnt logarithm, by which the
   cosines are multiplied, section 2.3), the vectors before they were normed, 'text_features' and 'image_features', and
@@ -103,10 +108,16 @@ class CLIP(nn.Module):
 
   @nn.compact
   def __call__(
-    self, text: jax.Array, image: jax.Array, text_mask: jax.Array | None = None, *, train: bool
+    self,
+    text: jax.Array,
+    image: jax.Array,
+    text_mask: jax.Array | None = None,
+    places: jax.Array | None = None,
+    *,
+    train: bool,
   ) -> dict[str, jax.Array]:
-    out = {}
-    out['t'], out['text_features'] = self.text(text, text_mask, train=train)
+    out, packed = {}, {} if places is None else {'places': places}  # a tower that takes none is not asked to
+    out['t'], out['text_features'] = self.text(text, text_mask, train=train, **packed)
     out['v'], out['image_features'] = self.image(image, train=train)
     for name in ('text', 'image'):
       out[name] = unit(out[f'{name}_features'])

@@ -25,6 +25,12 @@ def each(images: int, text: list, image: list, rank: int) -> tuple[list, list]:
   )
 
 
+def alone(images: int, *laid: jax.Array | None) -> None:
+  """Raises UserError where texts are said to lie by rows of one image (image_of, places), and have several."""
+  if images > 1 and any(one is not None for one in laid):
+    raise UserError(f'image_of, places: found {images} images a text (images), expected 1')
+
+
 def which(images: int, rows: int) -> jax.Array:
   """1 2 ... I 1 2 ...: the place of each row's image among its text's, int [rows]."""
   return jnp.tile(1 + jnp.arange(images), rows // images)

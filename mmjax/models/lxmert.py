@@ -14,8 +14,8 @@ the one before it left), which reads:
 
 After every attention and every feed-forward its input is added and the sum is layer-normed (norm='post').
 
-B texts, N images (B a multiple of N: text b asks about image b // (B / N)), I images a text, L text, R regions,
-F features, D width, V vocabulary, A answers.
+B texts, N images (B a multiple of N: text b asks about image b // (B / N), or image_of[b]), I images a text, L text,
+R regions, F features, D width, V vocabulary, A answers; T positions of P parts of the texts (layers/packed.py).
 
 Differs from the paper: nothing by default, but where a text or an image shows nothing at all: masking='replace' gives
 all positions the same weight there, as HuggingFace's code does; 'add' reads as if all were shown, as the authors' does.
@@ -34,12 +34,13 @@ from mmjax.fusion.layers import FusionStack
 from mmjax.fusion.owner import per_stream
 from mmjax.layers.blocks import Pooler, Transform, made_of
 from mmjax.layers.embed import TextEmbed
-from mmjax.models.images import each, side_by_side
+from mmjax.models.images import alone, each, side_by_side
 
 
 class LXMERT(nn.Module):
   """text [B,L] int (below vocab), text_mask [B,L] bool (True: can be read), regions [N,R,F] float, boxes [N,R,4] float
-  (x1 y1 x2 y2 in 0..1), and where given regions_mask [N,R] bool and types [B,L] int (segments, else 0).
+  (x1 y1 x2 y2 in 0..1), and where given regions_mask [N,R] bool, types [B,L] int (segments, else 0), image_of [B] int
+  and places [P,T] int: where texts hold a word, so that what they are filled up with is left out.
 
   Several images a text (NLVR2's pairs, section 3.2) are regions [B,I,R,F], boxes [B,I,R,4], regions_mask [B,I,R]: the
   text is read with each, and answers are read off all their pooled vectors side by side; the other outputs have B * I
@@ -81,12 +82,15 @@ class LXMERT(nn.Module):
     boxes: jax.Array,
     regions_mask: jax.Array | None = None,
     types: jax.Array | None = None,
+    image_of: jax.Array | None = None,
+    places: jax.Array | None = None,
     *,
     train: bool,
   ) -> dict[str, jax.Array]:
     width, eps, init_std = self.width, self.eps, self.init_std
     # several images a text: from here on, a row is one text with one image
     of_text, of_image = [text, text_mask, types], [regions, boxes, regions_mask]
+    alone(self.images, image_of, places)
     (text, text_mask, types), (regions, boxes, regions_mask) = each(self.images, of_text, of_image, rank=3)
     # section 2.1: word-level sentence embeddings; row 0 of words, positions and segments is the code's padding_idx:
     # no gradient by look-ups. `made_of` hands on every field above that the module has too
@@ -102,7 +106,8 @@ class LXMERT(nn.Module):
       bias['v<v'] = BoxGeometry(per_stream(self.heads, 'v', 'heads'), name='geometry')(boxes)
     # section 2.2: object-relationship, language and cross-modality encoders are the schedule; where N is less than B,
     # the regions of an image become those of each of its texts when they first meet
-    x = made_of(FusionStack, self, 'encoder')(x, mask, bias=bias, train=train)
+    stack = made_of(FusionStack, self, 'encoder')
+    x = stack(x, mask, bias=bias, row_of={'v': image_of}, places={'t': places}, train=train)
     if self.norm == 'pre':
       x = {s: nn.LayerNorm(epsilon=eps, name=f'{s}_norm')(x[s]) for s in x}
     out = x | {'pooled': Pooler(width, init_std, name='pooler')(x['t'])}  # section 2.3: the first word, through tanh

@@ -3,7 +3,9 @@
 BERT over words and regions in one sequence; what a region shows and where it stands are projected, normed and added.
 Sizes default to UNITER-base (section 3.1 and the authors' config).
 
-B texts and images, I images a text, L text, R regions, F features, D width, V vocabulary, A answers, O object classes.
+B texts, N images (B a multiple of N: text b asks about image b // (B / N), or image_of[b]), I images a text, L text,
+R regions, F features, D width, V vocabulary, A answers, O object classes; T positions of P parts of the texts
+(layers/packed.py).
 
 Differs from the paper: nothing.
 """
@@ -17,7 +19,7 @@ from mmjax.fusion import schedules
 from mmjax.fusion.layers import FusionStack
 from mmjax.layers.blocks import Pooler, Transform, made_of
 from mmjax.layers.embed import TextEmbed
-from mmjax.models.images import each, side_by_side, which
+from mmjax.models.images import alone, each, side_by_side, which
 
 
 class RegionEmbed(nn.Module):
@@ -55,7 +57,7 @@ class RegionEmbed(nn.Module):
 
 
 class UNITER(nn.Module):
-  """text [B,L] int, text_mask [B,L] bool, regions [B,R,F] float, boxes [B,R,7] float (BOX, all in 0..1).
+  """text [B,L] int, text_mask [B,L] bool, regions [N,R,F] float, boxes [N,R,7] float (BOX, all in 0..1).
 
   Several images a text (NLVR2's pairs) are regions [B,I,R,F], boxes [B,I,R,7], regions_mask and masked [B,I,R]: the
   text is read with each, whose regions have the segments 1, 2 ... (types), and answers are read off all their pooled
@@ -105,18 +107,22 @@ class UNITER(nn.Module):
     masked: jax.Array | None = None,
     types: jax.Array | None = None,
     at: jax.Array | None = None,
+    image_of: jax.Array | None = None,
+    places: jax.Array | None = None,
     *,
     train: bool,
   ) -> dict[str, jax.Array]:
     of_text, of_image = [text, text_mask, types], [regions, boxes, regions_mask, masked]
+    alone(self.images, image_of, places)
     (text, text_mask, types), (regions, boxes, regions_mask, masked) = each(self.images, of_text, of_image, rank=3)
     segment = which(self.images, len(regions))[:, None]
     words = made_of(TextEmbed, self, 'text')
-    places = RegionEmbed(self.width, self.eps, self.dropout, self.init_std, name='regions')
+    place = RegionEmbed(self.width, self.eps, self.dropout, self.init_std, name='regions')
     t = words(text, types, at, train=train)
-    v = places(regions, boxes, words.type(segment), masked, train=train)
+    v = place(regions, boxes, words.type(segment), masked, train=train)
     mask = {s: m for s, m in (('t', text_mask), ('v', regions_mask)) if m is not None}
-    x = made_of(FusionStack, self, 'encoder')({'t': t, 'v': v}, mask, train=train)
+    stack = made_of(FusionStack, self, 'encoder')
+    x = stack({'t': t, 'v': v}, mask, row_of={'v': image_of}, places={'t': places}, train=train)
     out = x | {'pooled': Pooler(self.width, self.init_std, name='pooler')(x['t'])}
     score = lambda size, name: nn.Dense(size, kernel_init=nn.initializers.normal(self.init_std), name=name)
     transform = lambda width, name: Transform(width, self.eps, 'gelu', self.init_std, name=name)
@@ -129,7 +135,7 @@ class UNITER(nn.Module):
       out['words'] = words.word.attend(transform(self.width, 'masked_word')(x['t'])) + bias
       out['matched'] = score(2, 'matched')(out['pooled'])
       bias = self.param('feature_bias', nn.initializers.zeros, (regions.shape[-1],))
-      out['features'] = places.back(transform(self.width, 'masked_feature')(x['v'])) + bias
+      out['features'] = place.back(transform(self.width, 'masked_feature')(x['v'])) + bias
       out['objects'] = score(self.num_objects, 'object_score')(transform(self.width, 'masked_object')(x['v']))
     if self.retrieval:
       out['alignment'] = score(1, 'alignment')(out['pooled'])[..., 0]

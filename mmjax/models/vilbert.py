@@ -3,8 +3,9 @@
 Two streams of their own widths that meet in co-attention layers: each reads the other's keys and values (section 3.1).
 Sizes default to the released model (bert_base_6layer_6conect of the authors' code).
 
-B texts and images, L text, R regions (the first one the whole image), F features, D width, V vocabulary, A answers,
-O object classes.
+B texts, N images (B a multiple of N: text b asks about image b // (B / N), or image_of[b]), L text, R regions (the
+first one the whole image), F features, D width, V vocabulary, A answers, O object classes; T positions of P parts of
+the texts (layers/packed.py).
 
 Differs from the paper: nothing. Where paper and code differ (the pooled vectors' product goes through no further
 layer; poolers end in ReLU, not tanh) this is the code.
@@ -44,7 +45,8 @@ class PlacedRegions(nn.Module):
 
 
 class ViLBERT(nn.Module):
-  """text [B,L] int, text_mask [B,L] bool, regions [B,R,F] float, boxes [B,R,5] float: x1 y1 x2 y2 and area, in 0..1.
+  """text [B,L] int, text_mask [B,L] bool, regions [N,R,F] float, boxes [N,R,5] float: x1 y1 x2 y2 and area, in 0..1;
+  image_of [B] int and places [P,T] int, where given: see above.
 
   Returns 't' [B,L,Dt], 'v' [B,R,Dv], their poolers' 'pooled_t' and 'pooled_v' [B,pooled], 'pooled' (their product) and,
   all of them logits: where num_answers is not 0, 'answers' [B,A] (section 3.2, VQA); with pretrain=True 'words'
@@ -86,6 +88,8 @@ class ViLBERT(nn.Module):
     boxes: jax.Array,
     regions_mask: jax.Array | None = None,
     types: jax.Array | None = None,
+    image_of: jax.Array | None = None,
+    places: jax.Array | None = None,
     *,
     train: bool,
   ) -> dict[str, jax.Array]:
@@ -96,6 +100,8 @@ class ViLBERT(nn.Module):
     x = made_of(FusionStack, self, 'encoder')(
       {'t': words(text, types, train=train), 'v': place(regions, boxes, train=train)},
       {'t': text_mask} | ({} if regions_mask is None else {'v': regions_mask}),
+      row_of={'v': image_of},
+      places={'t': places},
       train=train,
     )
     pool = lambda s: Pooler(self.pooled, self.init_std, 'relu', name=f'pooler_{s}')(x[s])

@@ -3,8 +3,8 @@
 BERT over words and regions in one sequence: the two find each other by self-attention alone. Sizes default to the
 paper's (section 3, BERT-base).
 
-B texts, N images (B a multiple of N: text b asks about image b // (B / N)), L text, R regions, F features, D width,
-W words aligned with a region, A answers.
+B texts, N images (B a multiple of N: text b asks about image b // (B / N), or image_of[b]), L text, R regions,
+F features, D width, W words aligned with a region, A answers; T positions of P parts of the texts (layers/packed.py).
 
 Differs from the paper: nothing by default. Departures that can be asked for: norm='pre', geometry=True (a bias from
 box geometry on the attention between regions).
@@ -97,7 +97,8 @@ class Grounding(nn.Module):
 
 
 class VisualBERT(nn.Module):
-  """text [B,L] int, text_mask [B,L] bool, regions [N,R,F] float (with their boxes among F, where a task needs them).
+  """text [B,L] int, text_mask [B,L] bool, regions [N,R,F] float (with their boxes among F, where a task needs them);
+  image_of [B] int and places [P,T] int, where given: see above.
 
   Returns 't' [B,L,D], 'v' [B,R,D], 'pooled' [B,D] and, all of them logits:
   where num_answers is not 0, 'answers' [B,A], read off the last token but one of the text (position
@@ -141,6 +142,8 @@ class VisualBERT(nn.Module):
     types: jax.Array | None = None,
     region_types: jax.Array | None = None,
     at: jax.Array | None = None,
+    image_of: jax.Array | None = None,
+    places: jax.Array | None = None,
     *,
     train: bool,
   ) -> dict[str, jax.Array]:
@@ -156,7 +159,8 @@ class VisualBERT(nn.Module):
       if boxes is None:
         raise UserError('geometry=True: found no boxes, expected [N,R,4]')
       bias['v<v'] = BoxGeometry(per_stream(self.heads, 'v', 'heads'), name='geometry')(boxes)
-    x = made_of(FusionStack, self, 'encoder')(x, mask, bias=bias, train=train)
+    stack = made_of(FusionStack, self, 'encoder')
+    x = stack(x, mask, bias=bias, row_of={'v': image_of}, places={'t': places}, train=train)
     if self.norm == 'pre':
       norm = nn.LayerNorm(epsilon=self.eps, name='norm')
       x = {s: norm(x[s]) for s in x}
