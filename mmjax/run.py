@@ -150,7 +150,7 @@ class Window:
 
 
 def stop_if_not_finite(state: State, batch_of: Callable[[int], Mapping[str, np.ndarray]], workdir: Path) -> None:
-  """Ends a run whose last updates were not finite (they were not applied). Saves the batch of the first of them.
+  """Ends a run whose last updates were not finite (nothing of them is kept). Saves the batch of the first of them.
 
   batch_of: step (from 0) -> its batch. Raises RunError that names the step, the batch's file and the way on.
   """
@@ -163,7 +163,7 @@ def stop_if_not_finite(state: State, batch_of: Callable[[int], Mapping[str, np.n
   folder = workdir / 'checkpoints'
   newest = max((int(f.name) for f in folder.glob('*') if f.name.isdigit()), default=None)
   raise RunError(
-    f'step {step + 1}: the loss or its gradient is not finite; the update was not applied. Its batch: {file}. '
+    f'step {step + 1}: the loss, its gradient or the update is not finite; nothing of it is kept. Its batch: {file}. '
     f'Last good checkpoint: {"none" if newest is None else folder / str(newest)}, from which the same command goes on; '
     'to go another way from there, lower optim.lr or raise optim.warmup in a new workdir'
   )

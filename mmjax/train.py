@@ -23,7 +23,11 @@ COMPUTE = ('float32', 'bfloat16')
 
 
 class State(flax.struct.PyTreeNode):
-  """All that a step changes. `finite` is False once an update was not: neither it nor a later one is applied."""
+  """All that a step changes. `finite` is False once a loss, its gradient or what an update made was not.
+
+  Neither that update nor a later one is applied, but for one that only the optimiser spoilt; `step` is that of the last
+  good one.
+  """
 
   step: jax.Array
   params: Any
@@ -167,10 +171,16 @@ def train_step(
   )
   norm = optax.tree.norm(grads)
   loss_sum, _ = metrics['loss']
-  updates, opt_state = tx.update(grads, state.opt_state, state.params)
-  finite = state.finite & jnp.isfinite(norm) & jnp.isfinite(loss_sum) & jnp.isfinite(optax.tree.norm(updates))
-  new = State(state.step + 1, optax.apply_updates(state.params, updates), opt_state, collections, finite)
-  new = jax.tree.map(lambda after, before: jnp.where(finite, after, before), new, state.replace(finite=finite))
+
+  def update(state: State) -> State:
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    finite = jnp.isfinite(optax.tree.norm(params))  # the optimiser itself may spoil them, as by a rate without end
+    return State(state.step + finite, params, opt_state, collections, finite)
+
+  finite = state.finite & jnp.isfinite(norm) & jnp.isfinite(loss_sum)
+  # a branch updates in place, where a choice number by number would keep what was before: a quarter of BERT's step
+  new = lax.cond(finite, update, lambda state: state.replace(finite=finite), state)
   return new, metrics | {'gradient_norm': (norm, jnp.ones(()))}
 
 
