@@ -1,21 +1,27 @@
 """How fast this is, here and now: beside HuggingFace's models on PyTorch, and by itself.
 
-  python -m experiments.benchmark versus [--models=lxmert,visualbert,clip,blip] [--batches=1,8] [--rounds=11]
+  python -m experiments.benchmark versus [--models=lxmert,visualbert,clip,blip] [--tasks=forward,train,questions]
+                                         [--batches=1,8] [--rounds=11] [--compute=bfloat16]
+  python -m experiments.benchmark depth
   python -m experiments.benchmark own [--tests]
 
 versus: models at their papers' sizes with the same weights, inputs, masks, dropout and threads in both libraries, whose
 results are compared first; forward and training step, PyTorch eager and torch.compile, in turn, so that what else the
-machine does falls on all: medians, the middle half, ratios, and the share of each library's own fastest product. Needs
-`pip install -r requirements-peers.txt`.
+machine does falls on all: medians, the middle half, ratios, the share of each library's own fastest product, and the
+most memory. The task 'questions' is what users do, several questions of unequal length an image. On a GPU both run
+there: --compute=bfloat16 --batches=256 --models=lxmert,clip --tasks=train. Needs `pip install -r
+requirements-peers.txt`.
+depth: compile times and memory of a training step of 6, 12 and 24 layers, scanned, rematerialised and not.
 own: waiting for data and examples/s of a short run of the default experiment, its warm start-up, compile times from a
 schedule of 6 and of 24 repeats, decoding with and without a cache, and the accuracies of results/.
-Both print a table; --out=FOLDER (versus: results/benchmark, where not given) keeps the numbers and a picture.
+All print a table; --out=FOLDER (versus, depth: results/benchmark, where not given) keeps the numbers and a picture.
 """
 
 import argparse
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +29,8 @@ from mmjax import cli
 from mmjax.errors import UserError, nearest
 
 MODELS = ('lxmert', 'visualbert', 'clip', 'blip')
+TASKS = ('forward', 'train', 'questions')
+COMPUTE = ('float32', 'bfloat16')
 
 
 def listed(text: str) -> list[str]:
@@ -32,19 +40,24 @@ def listed(text: str) -> list[str]:
 def parse() -> argparse.Namespace:
   show = argparse.RawDescriptionHelpFormatter
   parser = cli.Parser(prog='python -m experiments.benchmark', description=__doc__, formatter_class=show)
-  parser.add_argument('what', choices=['versus', 'own'])
+  parser.add_argument('what', choices=['versus', 'depth', 'own'])
   parser.add_argument('--out', type=Path, help='a folder for what is kept')
   parser.add_argument('--models', default=','.join(MODELS), help='versus: some of these, with commas')
+  parser.add_argument('--tasks', default=','.join(TASKS), help='versus: some of these, with commas')
+  parser.add_argument('--compute', default='float32', help=f'versus: {" or ".join(COMPUTE)}, of both libraries')
   parser.add_argument('--batches', default='1,8', help='versus: rows of a batch, with commas')
   parser.add_argument('--rounds', type=int, default=11, help='versus: times that each is measured')
   parser.add_argument('--layers', type=int, default=0, help="versus: in place of the papers' depth")
   parser.add_argument('--threads', type=int, default=0, help='versus: of both libraries; all cores where not given')
   parser.add_argument('--tests', action='store_true', help='own: time the default test suite too')
   args = parser.parse_args()
-  args.models, args.batches = listed(args.models), listed(args.batches)
-  for name in args.models:
-    if name not in MODELS:
-      raise UserError(f'--models: found {name!r}, expected some of {", ".join(MODELS)}{nearest(name, MODELS)}')
+  args.models, args.tasks, args.batches = listed(args.models), listed(args.tasks), listed(args.batches)
+  for flag, found, known in (
+    ('models', args.models, MODELS), ('tasks', args.tasks, TASKS), ('compute', [args.compute], COMPUTE),
+  ):  # fmt: skip
+    for name in found:
+      if name not in known:
+        raise UserError(f'--{flag}: found {name!r}, expected some of {", ".join(known)}{nearest(name, known)}')
   if not args.models or not all(rows.isdigit() and int(rows) for rows in args.batches) or not args.batches:
     raise UserError(f'--models, --batches: found {args.models} and {args.batches}, expected at least one, from 1')
   if args.rounds < 3 or args.layers < 0 or not 0 <= args.threads <= (os.cpu_count() or 1):
@@ -75,14 +88,36 @@ def versus(args: argparse.Namespace) -> None:
   runs.keep_memory()
   machine = timing.machine(threads)
   rows: list[dict[str, Any]] = []
+  began = time.perf_counter()
+
+  def say(row: dict[str, Any]) -> None:
+    took = time.perf_counter() - began
+    print(f'{took:5.0f} s  {" | ".join(kept.cells(row))}', file=sys.stderr, flush=True)
+
   for model in args.models:
     for batch in map(int, args.batches):
-      print(f'{model}, batch {batch} ...', file=sys.stderr, flush=True)
-      rows += against.rows(model, batch, args.rounds, args.layers)
+      for row in against.rows(model, batch, args.tasks, args.rounds, args.layers, args.compute):
+        rows.append(row)
+        say(row)
+    if 'questions' in args.tasks:
+      for row in against.questions(model, args.rounds, args.layers, args.compute):
+        rows.append(row)
+        say(row)
   machine['load at the end'] = round(os.getloadavg()[0], 2)
   kept.show(rows, machine)
   folder = kept.write(rows, machine, args.out or cli.ROOT / 'results' / 'benchmark', ' '.join(sys.argv[1:]))
   print(f'wrote benchmark.json, table.md and benchmark.png in {folder}')
+
+
+def depth(args: argparse.Namespace) -> None:
+  from experiments.bench import depth as deep
+  from experiments.bench import kept, timing
+
+  machine = timing.machine(len(os.sched_getaffinity(0)))
+  rows = list(deep.rows(lambda text: print(f'compiling {text} ...', file=sys.stderr, flush=True)))
+  machine['load at the end'] = round(os.getloadavg()[0], 2)
+  file = kept.depth(rows, machine, args.out or cli.ROOT / 'results' / 'benchmark')
+  print(f'wrote {file}')
 
 
 def own(args: argparse.Namespace) -> None:
@@ -114,7 +149,7 @@ def own(args: argparse.Namespace) -> None:
 
 def main() -> None:
   args = parse()
-  {'versus': versus, 'own': own}[args.what](args)
+  {'versus': versus, 'depth': depth, 'own': own}[args.what](args)
 
 
 if __name__ == '__main__':

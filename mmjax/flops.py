@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.interpreters.partial_eval import dce_jaxpr
 
 PEAKS = {  # TFLOP/s of dense products in bfloat16 and float32 by a device's kind: data sheets of NVIDIA and Google;
   'NVIDIA A100': (312, 156),  # float32 as JAX takes it by default: TF32 on GPUs, bfloat16 on TPUs
@@ -28,18 +29,22 @@ PEAKS = {  # TFLOP/s of dense products in bfloat16 and float32 by a device's kin
 SIDE, ROUNDS = 1024, 5  # of the product by which a device that is not known is measured
 
 
-def count(run: Callable, *given: Any, dtype: Any = None) -> float:
+def count(run: Callable, *given: Any, dtype: Any = None, unused: bool = False) -> float:
   """FLOPs of run(*given), a multiplication and an addition two; given: arrays or their shapes. Of all devices together.
 
-  dtype: of products of that type alone. Of a branch the most that one can take, of a loop whose rounds are not known a
+  dtype: of products of that type alone; unused: of those too whose results nobody reads, which XLA leaves out, but for
+  those in the last round of a loop. Of a branch the most that one can take, of a loop whose rounds are not known a
   single one.
   """
-  return counted(jax.make_jaxpr(run)(*given), dtype)
+  return counted(jax.make_jaxpr(run)(*given), dtype, unused)
 
 
-def counted(traced: Any, dtype: Any = None) -> float:
+def counted(traced: Any, dtype: Any = None, unused: bool = False) -> float:
   """The same of a program that is traced already: of its ClosedJaxpr."""
-  return _of(traced.jaxpr, dtype)
+  program = traced.jaxpr
+  if not unused:
+    program, _ = dce_jaxpr(program, [True] * len(program.outvars))
+  return _of(program, dtype)
 
 
 def peak(dtype: str) -> float:

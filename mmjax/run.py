@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 
 from mmjax.checkpoint import Checkpoints
 from mmjax.errors import RunError, UserError
@@ -149,21 +151,26 @@ class Window:
     return mean | speed
 
 
+@jax.jit
+def _sound(params: Any) -> jax.Array:
+  return jnp.isfinite(optax.tree.norm(params))
+
+
 def stop_if_not_finite(state: State, batch_of: Callable[[int], Mapping[str, np.ndarray]], workdir: Path) -> None:
-  """Ends a run whose last updates were not finite (nothing of them is kept). Saves the batch of the first of them.
+  """Ends a run whose last updates were not finite (nothing of them is saved). Saves the batch of the first of them.
 
   batch_of: step (from 0) -> its batch. Raises RunError that names the step, the batch's file and the way on.
   """
-  if bool(state.finite):
+  if bool(state.finite) and bool(_sound(state.params)):
     return
-  step = int(state.step)
+  step = int(state.step) - bool(state.finite)
   file = workdir / f'not_finite_step_{step + 1}.npz'
   with replacing(file) as out:
     np.savez_compressed(out, allow_pickle=False, **batch_of(step))
   folder = workdir / 'checkpoints'
   newest = max((int(f.name) for f in folder.glob('*') if f.name.isdigit()), default=None)
   raise RunError(
-    f'step {step + 1}: the loss, its gradient or the update is not finite; nothing of it is kept. Its batch: {file}. '
+    f'step {step + 1}: the loss, its gradient or the update is not finite; nothing of it is saved. Its batch: {file}. '
     f'Last good checkpoint: {"none" if newest is None else folder / str(newest)}, from which the same command goes on; '
     'to go another way from there, lower optim.lr or raise optim.warmup in a new workdir'
   )

@@ -23,10 +23,8 @@ COMPUTE = ('float32', 'bfloat16')
 
 
 class State(flax.struct.PyTreeNode):
-  """All that a step changes. `finite` is False once a loss, its gradient or what an update made was not.
-
-  Neither that update nor a later one is applied, but for one that only the optimiser spoilt; `step` is that of the last
-  good one.
+  """All that a step changes. `finite` is False once a loss or its gradient was not: neither that update nor a later one
+  is applied. One that only the optimiser spoils, as by a rate without end, shows in the next loss.
   """
 
   step: jax.Array
@@ -174,9 +172,7 @@ def train_step(
 
   def update(state: State) -> State:
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    finite = jnp.isfinite(optax.tree.norm(params))  # the optimiser itself may spoil them, as by a rate without end
-    return State(state.step + finite, params, opt_state, collections, finite)
+    return State(state.step + 1, optax.apply_updates(state.params, updates), opt_state, collections, finite)
 
   finite = state.finite & jnp.isfinite(norm) & jnp.isfinite(loss_sum)
   # a branch updates in place, where a choice number by number would keep what was before: a quarter of BERT's step
@@ -203,11 +199,13 @@ def gradients(
   if augment:
     batch = augment(batch, jax.random.fold_in(key, micro_batches))  # 0 ... micro_batches - 1 are the dropout keys
   rows = min(len(a) for a in jax.tree.leaves(batch))
-  if rows % micro_batches:
+  if micro_batches > 1 and (rows % micro_batches or any(len(a) % rows for a in jax.tree.leaves(batch))):
     raise UserError(f'micro_batches: found {micro_batches} for {rows} images a device, expected a divisor')
 
   def cut(a):
     """Every micro_batches-th image with all that is of it, so that each device keeps the rows that it has."""
+    if micro_batches == 1:
+      return a[None]
     one = a.reshape(rows // micro_batches, micro_batches, len(a) // rows, *a.shape[1:]).swapaxes(0, 1)
     return one.reshape(micro_batches, len(a) // micro_batches, *a.shape[1:])
 

@@ -3,10 +3,12 @@
 import time
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from mmjax import run
-from mmjax.errors import UserError
+from mmjax.errors import RunError, UserError
+from mmjax.train import State
 
 
 def test_a_window_measures_what_was_not_skipped():
@@ -39,3 +41,14 @@ def test_a_profile_is_of_steps_that_are_left(tmp_path, steps):
 def test_a_finished_run_has_no_profile(tmp_path):
   with pytest.raises(UserError, match='of a run that has steps left'):
     run.Profile('1:2', 100, 100, tmp_path)
+
+
+def test_what_only_the_optimiser_spoilt_is_not_saved_either(tmp_path):
+  params = {'kernel': jnp.array([1.0, jnp.nan])}
+  state = State(jnp.asarray(7), params, (), {}, jnp.ones((), bool))
+  batch = lambda step: {'x': np.full(2, step)}
+  with pytest.raises(RunError, match='step 7: the loss, its gradient or the update is not finite; nothing of it is'):
+    run.stop_if_not_finite(state, batch, tmp_path)
+  with np.load(tmp_path / 'not_finite_step_7.npz') as saved:
+    assert saved['x'].tolist() == [6, 6]  # counted from 0
+  run.stop_if_not_finite(state.replace(params={'kernel': jnp.ones(2)}), batch, tmp_path)

@@ -13,7 +13,10 @@ from rich.table import Table
 
 from mmjax.workdir import replacing, write_atomic
 
-COLUMNS = ('model', 'task', 'batch', 'ours, ms', 'peer', 'peer, ms', 'ratio', 'ours of its peak', 'peer of its peak')
+COLUMNS = (
+  'model', 'task', 'batch', 'ours, ms', 'peer', 'peer, ms', 'ratio', 'ours of its peak', 'peer of its peak',
+  'ours, GiB', 'peer, GiB',
+)  # fmt: skip
 OURS, PEER = '#1f5fa8', '#b8b8b8'
 
 
@@ -21,8 +24,10 @@ def cells(row: Mapping[str, Any]) -> list[str]:
   """A row as text, in the order of COLUMNS."""
   time = lambda whose: '{:,.1f} ({:,.1f}–{:,.1f})'.format(row[f'{whose}_ms'], *row[f'{whose}_range'])
   share = lambda whose: f'{100 * row[f"{whose}_peak"]:.0f} %'
-  named = [row['model'], row['task'], str(row['batch']), time('ours'), row['peer'], time('peer')]
-  return [*named, f'{row["ratio"]:.2f}', share('ours'), share('peer')]
+  room = lambda whose: f'{row[f"{whose}_gib"]:.2f}' if f'{whose}_gib' in row else '–'
+  task = row['task'] if row.get('compute', 'float32') == 'float32' else f'{row["task"]}, {row["compute"]}'
+  named = [row['model'], task, str(row['batch']), time('ours'), row['peer'], time('peer')]
+  return [*named, f'{row["ratio"]:.2f}', share('ours'), share('peer'), room('ours'), room('peer')]
 
 
 def said(machine: Mapping[str, Any]) -> str:
@@ -54,6 +59,9 @@ def write(rows: Sequence[Mapping[str, Any]], machine: Mapping[str, Any], folder:
     '- Milliseconds: the median of the rounds, and the middle half of them. Ratio: how many times the peer takes.',
     "- Of its peak: the FLOPs of the model's products and convolutions in that time, by those of the library's own "
     'product of two matrices of 2048 x 2048, the fastest of the same rounds.',
+    '- GiB: the most that a process of its own held during three rounds, less what it held before the model was made.',
+    '- VQA-shaped: batches of 32 questions, 5.4 an image, 3 to 20 tokens (experiments/bench/asked.py); ours has each '
+    'image once and no padding of texts. Milliseconds of a batch.',
   ]
   text = ['# Beside HuggingFace on PyTorch', '', f'`{command}`', '', said(machine), '', *lines, '', *notes]
   write_atomic(folder / 'table.md', '\n'.join(text) + '\n')
@@ -62,12 +70,29 @@ def write(rows: Sequence[Mapping[str, Any]], machine: Mapping[str, Any], folder:
   return folder
 
 
+def _named(row: Mapping[str, Any]) -> str:
+  """The peer without the name of its class."""
+  return row['peer'] if row['peer'].startswith('mmjax') else row['peer'].partition(', ')[2]
+
+
+def depth(rows: Sequence[Mapping[str, Any]], machine: Mapping[str, Any], folder: Path) -> Path:
+  """depth.json in the folder, which is made, and a table in the terminal."""
+  table = Table(*(name.replace('_', ' ') for name in rows[0]), title=said(machine), title_justify='left')
+  for row in rows:
+    table.add_row(*map(str, row.values()))
+  Console(width=None if sys.stdout.isatty() else 180).print(table)
+  folder.mkdir(parents=True, exist_ok=True)
+  numbers = {'command': 'python -m experiments.benchmark depth', 'machine': machine, 'rows': list(rows)}
+  write_atomic(folder / 'depth.json', json.dumps(numbers, indent=1) + '\n')
+  return folder / 'depth.json'
+
+
 def picture(rows: Sequence[Mapping[str, Any]]) -> Figure:
   """Bars of the ratios, 1 where both are as fast."""
   with matplotlib.rc_context({'font.size': 9, 'axes.spines.top': False, 'axes.spines.right': False}):
     figure = Figure(figsize=(8, 0.6 + 0.28 * len(rows)), layout='constrained')
     axes = figure.subplots()
-    names = [f'{row["model"]}, {row["task"]}, batch {row["batch"]}: {row["peer"].partition(", ")[2]}' for row in rows]
+    names = [f'{row["model"]}, {row["task"]}, batch {row["batch"]}: {_named(row)}' for row in rows]
     ratios = [row['ratio'] for row in rows]
     bars = axes.barh(range(len(rows)), ratios, color=[OURS if ratio >= 1 else PEER for ratio in ratios])
     axes.bar_label(bars, [f'{ratio:.2f}' for ratio in ratios], padding=3)

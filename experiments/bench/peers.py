@@ -3,6 +3,7 @@
 Needs PyTorch and transformers (requirements-peers.txt). B rows, L words, R regions, A answers, V vocabulary.
 """
 
+import contextlib
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,10 +15,12 @@ import numpy as np
 import optax
 import torch
 import transformers
+from flax import linen as nn
 
 from mmjax import train
 from mmjax.convert.load import load
 from mmjax.errors import RunError
+from mmjax.fusion.unrolled import unrolled
 from mmjax.layers.blocks import cast
 
 Arrays = dict[str, np.ndarray]
@@ -154,27 +157,46 @@ PAIRS = {
 
 
 class Both(NamedTuple):
-  """A pair, made: the torch module and its inputs, our model with its variables, inputs and recipe."""
+  """A pair, made: the torch module, our model with its variables and recipe, one batch for both."""
 
   pair: Pair
   theirs: torch.nn.Module
+  model: nn.Module
   variables: Mapping
   recipe: train.Recipe
   given: Arrays
-
-  def tensors(self) -> dict[str, torch.Tensor]:
-    return {name: torch.from_numpy(a) for name, a in self.given.items()}
+  compute: str
 
   @property
-  def forward(self) -> Callable[[Mapping, Mapping], Any]:
-    """(variables, inputs) -> what theirs gives under `pair.name`."""
-    return lambda variables, given: self.pair.read(self.recipe.forward(variables, given, train=False, key=None)[0])
+  def more(self) -> dict[str, Any]:
+    """What theirs is asked for its loss with."""
+    return {'return_loss': True} if self.pair.kind == 'CLIPModel' else {}
 
 
-def make(name: str, rows: int, layers: int = 0, seed: int = 0) -> Both:
+def device() -> str:
+  """Where PyTorch computes: where JAX does."""
+  return 'cuda' if jax.default_backend() == 'gpu' else 'cpu'
+
+
+def wait() -> None:
+  """Until PyTorch has done what it was asked for."""
+  if device() == 'cuda':
+    torch.cuda.synchronize()
+
+
+def computing(compute: str) -> contextlib.AbstractContextManager:
+  """In which PyTorch's products are of that type, parameters float32, as ours are."""
+  return torch.autocast(device(), torch.bfloat16, enabled=compute != 'float32')
+
+
+def tensors(given: Mapping, labels: bool = True) -> dict[str, torch.Tensor]:
+  return {name: torch.from_numpy(a).to(device()) for name, a in given.items() if labels or name != 'labels'}
+
+
+def make(name: str, rows: int, layers: int = 0, seed: int = 0, compute: str = 'float32') -> Both:
   """The pair of that name with fresh weights, on a batch of that many rows. layers: in place of the papers' depth.
 
-  Raises RunError where the two do not give the same, or not the same loss.
+  Raises RunError where the two do not give the same, or not the same loss (in float32, whatever computes later).
   """
   pair = PAIRS[name]
   kind = getattr(transformers, pair.kind)
@@ -182,7 +204,7 @@ def make(name: str, rows: int, layers: int = 0, seed: int = 0) -> Both:
   theirs = kind(kind.config_class(**dict(pair.sizes) | _depth(name, layers))).eval()
   with tempfile.TemporaryDirectory() as folder:
     theirs.save_pretrained(folder)
-    model, variables = load(Path(folder))
+    model, variables = unrolled(*load(Path(folder)))  # as fast as can be
   given = pair.inputs(rows, np.random.default_rng(seed))
 
   def objective(out: Mapping, batch: Mapping, axis: str | None = None) -> tuple[dict, dict]:
@@ -190,7 +212,8 @@ def make(name: str, rows: int, layers: int = 0, seed: int = 0) -> Both:
     return {'loss': (pair.loss(out, batch) * count, count, 1.0)}, {}
 
   variables = jax.device_put(cast(variables, jnp.float32))  # read from a file they lie in NumPy's memory
-  both = Both(pair, theirs, variables, train.recipe(model, objective, pair.called), given)
+  recipe = train.recipe(model, objective, pair.called)
+  both = Both(pair, theirs.to(device()), model, variables, recipe, given, compute)
   _check(both)
   return both
 
@@ -203,17 +226,28 @@ def _depth(name: str, layers: int) -> dict[str, Any]:
   return own.get(name, towers)
 
 
+def loss_of_theirs(both: Both, given: Mapping) -> float:
+  with torch.no_grad():
+    return float(both.theirs.eval()(**tensors(given), **both.more)['loss'])
+
+
+def loss_of(pair: Pair, recipe: train.Recipe, variables: Mapping, given: Mapping) -> jax.Array:
+  out, _ = recipe.forward(variables, given, train=False, key=None)
+  return pair.loss(out, given)
+
+
 def _check(both: Both) -> None:
   with torch.no_grad():
-    told = both.theirs(**both.tensors(), **({'return_loss': True} if both.pair.kind == 'CLIPModel' else {}))
-  wanted, loss = told[both.pair.name].numpy(), float(told['loss'])
+    told = both.theirs(**tensors(both.given), **both.more)
+  wanted, loss = told[both.pair.name].cpu().numpy(), float(told['loss'])
 
   @jax.jit
   def ours(variables: Mapping, given: Mapping) -> tuple[Any, Any]:
     out, _ = both.recipe.forward(variables, given, train=False, key=None)
     return both.pair.read(out), both.pair.loss(out, given)
 
-  found, our_loss = ours(both.variables, both.given)
+  with jax.default_matmul_precision('highest'):
+    found, our_loss = ours(both.variables, both.given)
   difference = np.abs(np.asarray(found) - wanted).max() / np.abs(wanted).max()
   apart = abs(float(our_loss) - loss) / abs(loss)
   if not difference < SAME or not apart < SAME_LOSS:

@@ -15,7 +15,7 @@ from flax import linen as nn
 from mmjax.errors import UserError, nearest
 from mmjax.fusion.meeting import Streams, meet, meeting
 from mmjax.fusion.owner import Owner, PerStream, head_shape, per_stream
-from mmjax.fusion.schedule import Group, Item, Schedule, Source, Sub, edge, parse, skipping
+from mmjax.fusion.schedule import Group, Item, Source, Sub, edge, parse, skipping
 from mmjax.layers.attention import attend
 from mmjax.layers.cache import CACHE, remembered
 from mmjax.layers.packed import Packed, packed
@@ -234,7 +234,7 @@ class FusionStack(nn.Module):
   places {'t': [P,T] int}: where a stream with a mask holds something (layers/packed.py): what goes by positions leaves
   out the rest, which comes back as zeros. None, there and here: as if not named.
   Each group is one nn.scan over its repeats, so that compile time does not grow with depth; parameters then have a
-  leading axis of that length. scan=False gives each repeat its own module (see `unroll` and `roll`).
+  leading axis of that length. scan=False gives each repeat its own module (see unrolled.py).
   memory {'t': (rows, at)}: keys and values are kept in the collection CACHE, those of this call from row `at` on, and
   masks are over all rows (0: as many as the first call gives). A stream that is read and gives nothing new has no rows:
   an encoded image is given and kept once.
@@ -339,20 +339,3 @@ class FusionStack(nn.Module):
 
 def _named(given: Mapping[str, jax.Array | None] | None) -> Streams:
   return {name: a for name, a in (given or {}).items() if a is not None}
-
-
-def unroll(params: Mapping, schedule: Schedule) -> dict:
-  """The parameters of a scanned stack as those of an unrolled one (scan=False): group0 [N,...] -> group0_0 ... ."""
-  return {
-    f'group{g}_{n}': jax.tree.map(lambda a, n=n: a[n], params[f'group{g}'])
-    for g, group in enumerate(schedule.groups)
-    for n in range(group.repeats)
-  }
-
-
-def roll(params: Mapping, schedule: Schedule) -> dict:
-  """The parameters of an unrolled stack as those of a scanned one: the inverse of `unroll`."""
-  return {
-    f'group{g}': jax.tree.map(lambda *a: jnp.stack(a), *(params[f'group{g}_{n}'] for n in range(group.repeats)))
-    for g, group in enumerate(schedule.groups)
-  }

@@ -9,9 +9,10 @@ import pytest
 
 from mmjax.errors import UserError
 from mmjax.fusion import schedules
-from mmjax.fusion.layers import MAPS, STATES, roll, unroll
+from mmjax.fusion.layers import MAPS, STATES
 from mmjax.fusion.owner import per_stream
 from mmjax.fusion.schedule import parse
+from mmjax.fusion.unrolled import roll, unroll, unrolled
 from mmjax.layers.attention import causal
 from mmjax.layers.ways import Ways, using
 from tests.fusion.streams import NAMED, bert_layer, dense, feed_forward, layer_norm, read, stack, start, streams
@@ -567,3 +568,19 @@ def test_rows_that_do_not_divide_are_refused():
 def test_per_stream():
   assert per_stream(4, 't', 'heads') == 4
   assert per_stream({'t': 4, 'v': 8}, 'v', 'heads') == 8
+
+
+def test_a_model_with_scanned_stacks_gives_the_same_with_layers_of_their_own():
+  from mmjax.models.clip import CLIP, ImageTower, TextTower
+
+  size = {'schedule': '2*[t<t]', 'width': 8, 'heads': 2, 'mlp': 16, 'out': 4}
+  model = CLIP(TextTower(vocab=9, positions=5, **size), ImageTower(8, 4, **(size | {'schedule': '2*[v<v]'})))
+  given = jnp.array([[1, 2, 8, 0, 0], [3, 8, 0, 0, 0]]), jax.random.normal(jax.random.key(1), (2, 8, 8, 3))
+  variables = jax.jit(lambda: model.init(jax.random.key(0), *given, train=False))()
+  plain, apart = unrolled(model, variables)
+  assert not plain.text.scan
+  assert not plain.image.scan
+  assert set(apart['params']['text']['encoder']) == {'group0_0', 'group0_1'}
+  run = lambda model, variables: model.apply(variables, *given, train=False)
+  np.testing.assert_allclose(run(plain, apart)['text'], run(model, variables)['text'], rtol=1e-5, atol=1e-6)
+  np.testing.assert_allclose(run(plain, apart)['image'], run(model, variables)['image'], rtol=1e-5, atol=1e-6)
