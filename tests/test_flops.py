@@ -34,7 +34,7 @@ def test_a_scan_counts_as_often_as_it_runs_and_a_gradient_thrice():
   assert flops.count(jax.grad(loss, (0, 1)), square, A) == 2 * 2 * 3 * 5 * 5  # nobody reads the value
   assert flops.count(jax.grad(loss, (0, 1)), square, A, unused=True) == 3 * 2 * 3 * 5 * 5
   twice = lambda w, x: jnp.sin(jnp.sin(x @ w) @ w).sum()
-  kept, again = (flops.count(jax.grad(of), square, A) for of in (twice, jax.checkpoint(twice)))
+  kept, again = (flops.count(jax.value_and_grad(of), square, A) for of in (twice, jax.checkpoint(twice)))
   assert kept < again
 
 
