@@ -1,6 +1,7 @@
 """The benchmark beside HuggingFace's models, one layer deep: what is timed gives the same, and all rows are there."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -14,7 +15,8 @@ pytestmark = pytest.mark.peers
 def test_versus_on_one_layer(tmp_path):
   flags = ['--models=visualbert', '--layers=1', '--batches=2', '--rounds=3', f'--out={tmp_path}']
   command = [sys.executable, '-m', 'experiments.benchmark', 'versus', *flags]
-  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+  env = os.environ | {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'}  # nothing is asserted about time
+  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=env)
   assert done.returncode == 0, done.stderr
   assert done.stdout.splitlines()[-1].startswith('wrote benchmark.json, table.md and benchmark.png in ')
   rows = json.loads((tmp_path / 'benchmark.json').read_text())['rows']
