@@ -11,4 +11,5 @@ def parallel() -> ConfigDict:
   c.rules = ()  # lines 'PATTERN: AXIS ...', of parameters that are to be cut otherwise
   c.attention = 'auto'  # 'xla', 'cudnn' (bfloat16 on a GPU), or the faster one that can be: see mmjax/layers/ways.py
   c.remat = 'none'  # 'dots', 'full': what is computed again for the gradient, so that it needs no memory
+  c.pack = False  # True: texts without what they are filled up with, see mmjax/layers/packed.py
   return c

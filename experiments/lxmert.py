@@ -41,6 +41,7 @@ def run(c, args, kind=LXMERT) -> None:
     encode=task.encode,
     rows=task.questions,
     named=lambda mean: task_of.named(mean, task),
+    text='' if task.setting == 'statements' else 'question',  # those of pre-training are drawn on the devices
   )
   workdir = open_workdir(args.workdir, config, fresh=fresh)
   with training.Course(fit, workdir, args, said) as course:

@@ -21,6 +21,7 @@ from mmjax import run as runs
 from mmjax.checkpoint import Checkpoints, sha256
 from mmjax.data.pipeline import Encode, Examples, eval_batches, prefetch, train_batches
 from mmjax.errors import UserError, nearest
+from mmjax.layers.packed import places
 from mmjax.layers.ways import Ways
 from mmjax.logging import Logger, device_line, parameter_table
 from mmjax.objectives import Metrics
@@ -175,12 +176,28 @@ def launch(c: Any, rows: int | None = None, devices: Sequence[Any] | None = None
   return parallel.Launch(p.how, rows, c.optim.micro_batches, devices, p.mesh, p.rules, Ways(p.attention, p.remat))
 
 
+def packable(text: str, launch: parallel.Launch) -> str:
+  """The same. Raises UserError where texts are to be packed and cannot be."""
+  cut = [axis for axis, size in launch.sizes.items() if size > 1]
+  for why, wrong in (
+    ('a model or a task that reads no texts so', not text),
+    ('several hosts', hosts.several()),
+    (f'{launch.micro_batches} micro_batches', launch.micro_batches > 1),
+    # XLA's partitioner (jaxlib 0.10) swaps rows there: see tests/layouts.py
+    (f'a mesh cut along {", ".join(cut)}', len(cut) > 2),
+  ):
+    if wrong:
+      raise UserError(f'--config.parallel.pack: found True with {why}, expected False')
+  return text
+
+
 class Fit:
   """A model on its way from first variables to trained ones: `state`.
 
   c: a config with seed, data.images (N), optim, eval, log and parallel. source: what is learnt from, encode: one of its
   examples -> arrays; rows: how many questions (or pairs) an example stands for, in the speed that is shown; named:
-  divided metric sums -> {name: number}. Raises UserError for a number of the config that does not fit.
+  divided metric sums -> {name: number}; text: the array of texts (0 = padding) that the model can read packed, '' none.
+  Raises UserError for a number of the config that does not fit.
   """
 
   def __init__(
@@ -193,6 +210,7 @@ class Fit:
     encode: Encode,
     rows: int = 1,
     named: Callable[[Mapping], dict[str, float]] = scalars,
+    text: str = '',
   ):
     self.c, self.source, self.encode, self.rows, self.named = c, source, encode, rows, named
     if hosts.several():  # before anything lies on them
@@ -201,6 +219,7 @@ class Fit:
       hosts.agree(f'{len(source)} {held}', 'data')
     recipe = recipe.computing(c.compute)
     self.launch = launch(c)
+    self.text = packable(text, self.launch) if c.parallel.pack else ''
     self.rate, tx = optimiser(c.optim)
     self.state: train.State = self.launch.place(train.init(variables, tx))
     self.step = self.launch.compile_step(recipe.step(tx, c.optim.micro_batches), self.state)
@@ -211,8 +230,15 @@ class Fit:
     images = self.c.eval.images + -self.c.eval.images % self.launch.parts
     batches = eval_batches(source, self.encode, images=images, shard=self.launch.shard)
     variables = self.launch.place(self.state.variables)  # which is where they are, but for several hosts
-    sums = [self.eval_step(variables, self.launch.put(batch)) for batch in batches]
+    sums = [self.eval_step(variables, self.put(batch)) for batch in batches]
     return self.named(train.divide(sums))
+
+  def put(self, batch: Mapping[str, np.ndarray]) -> Any:
+    """This host's part of a batch, on the devices, and where its texts hold words, if they are packed."""
+    if self.text:
+      words = batch[self.text].reshape(-1, batch[self.text].shape[-1]) > 0
+      batch = {**batch, 'places': places(words, self.launch.parts)}
+    return self.launch.put(batch)
 
   @contextlib.contextmanager
   def at_home(self) -> Iterator[None]:
@@ -258,7 +284,7 @@ class Course:
           said = [parameter_table(fit.state.params), *fit.launch.table(fit.state.params), device_line(), *origin]
           self.logger.say('\n'.join(said))
         self.running = opened.enter_context(contextlib.ExitStack())
-        self.batches = self.running.enter_context(prefetch(self.batches_from(example), fit.launch.put))
+        self.batches = self.running.enter_context(prefetch(self.batches_from(example), fit.put))
         if not hosts.several():  # there it is JAX that hears SIGTERM, and tells all
           self.signals = self.running.enter_context(cli.Signals())
         self.window = runs.Window(rows)

@@ -197,6 +197,7 @@ class Launch:
     self.how, self.devices, self.rules = how, list(devices or jax.devices()), tuple(rules)
     self.mesh = mesh_of(mesh or {AXIS: -1}, self.devices)
     self.sizes: Mapping[str, int] = dict(self.mesh.shape)
+    self.micro_batches = micro_batches
     if how == 'pmap' and hosts.several():
       raise UserError(f'parallel.how=pmap: found {jax.process_count()} hosts, expected one; jit runs on several')
     if how == 'pmap' and (self.sizes[AXIS] < len(self.devices) or rules):

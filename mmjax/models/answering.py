@@ -23,6 +23,7 @@ class Answering(nn.Module):
   every region is ones in the box of the whole image, which leaves the question alone to answer by (zeros would make
   gradients through layer norms of eps 1e-12 infinite). An encoder with BOX, a number, is given so many numbers of a box
   (see `box_numbers`), others the corners.
+  'places' [P,T] int, where the batch has them: its questions are read without padding (layers/packed.py).
   Returns the encoder's outputs for B = N * K rows, among them 'answers' [B,A], the 'boxes' [N,R,4] it saw, and what
   a detector learns from.
   """
@@ -44,4 +45,5 @@ class Answering(nn.Module):
       regions, boxes = jnp.ones_like(regions), jnp.broadcast_to(jnp.array([0.0, 0.0, 1.0, 1.0]), boxes.shape)
     text = rearrange(batch['question'], 'N K L -> (N K) L')
     placed = box_numbers(boxes, getattr(self.encoder, 'BOX', 4))
-    return self.encoder(text, text > 0, regions, placed, train=train) | {'boxes': boxes} | dict(*own)
+    packed = {'places': batch['places']} if 'places' in batch else {}
+    return self.encoder(text, text > 0, regions, placed, train=train, **packed) | {'boxes': boxes} | dict(*own)

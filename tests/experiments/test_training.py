@@ -3,14 +3,18 @@
 import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from configs import clip
 from configs import lxmert as complete
 from experiments import training
+from mmjax import objectives, train
 from mmjax.data.pipeline import train_batches
 from mmjax.errors import UserError
+from mmjax.models.answering import Answering
+from mmjax.models.visualbert import VisualBERT
 
 
 def check(config):
@@ -41,7 +45,7 @@ def test_an_evaluation_is_rounded_up_to_the_devices(monkeypatch, devices, images
   monkeypatch.setattr(training.train, 'divide', lambda sums: {'images': sums[0]})
   fit = types.SimpleNamespace(
     c=types.SimpleNamespace(eval=types.SimpleNamespace(images=images)),
-    launch=types.SimpleNamespace(parts=devices, shard=(0, 1), put=lambda batch: batch, place=dict),
+    launch=types.SimpleNamespace(parts=devices, shard=(0, 1), place=dict), put=lambda batch: batch,
     eval_step=lambda variables, batch: batch, named=training.scalars, encode=dict,
     state=types.SimpleNamespace(variables={}),
   )  # fmt: skip
@@ -89,3 +93,61 @@ def test_every_system_has_a_folder_of_its_own():
   ):
     with pytest.raises(UserError, match=words):
       training.folders(names)
+
+
+def fit_of(**parallel):
+  """On four images with three questions of unequal length each."""
+  c = complete.get_config('tiny')
+  c.data.images = c.eval.images = 2
+  c.parallel.update(parallel)
+  sizes = {'schedule': '1*[t<tv v<tv tied]', 'width': 8, 'heads': 2, 'mlp': 16}
+  model = Answering(VisualBERT(num_answers=3, vocab=9, positions=6, dropout=0.0, attention_dropout=0.0, **sizes))
+
+  def objective(out, batch, axis=None):
+    kinds = jnp.ones((out['answers'].shape[0], 1), bool)
+    rows = {name: batch[name].reshape(-1) for name in ('answer', 'weight')}
+    return objectives.answers(out, rows | {'question_type': kinds})
+
+  rng = np.random.default_rng(0)
+  words = np.arange(6) < rng.integers(2, 7, (4, 3, 1))
+  source = [
+    {
+      'question': rng.integers(1, 9, (3, 6)) * there,
+      'regions': rng.normal(size=(2, 5)).astype(np.float32),
+      'boxes': rng.random((2, 4), np.float32),
+      'answer': rng.integers(3, size=3),
+      'weight': np.ones(3, np.float32),
+    }
+    for there in words
+  ]
+  recipe = train.recipe(model, objective)
+  first = jax.tree.map(lambda a: np.asarray(a)[None], source[0])
+  variables = training.first_variables(recipe, 0, first)
+  return training.Fit(c, recipe, variables, source=source, encode=dict, text='question'), source
+
+
+def test_packed_questions_teach_the_same():
+  found = []
+  for pack in (False, True):
+    fit, source = fit_of(pack=pack)
+    batch = fit.put(next(train_batches(source, dict, images=2, seed=0)))
+    assert ('places' in batch) == pack
+    tested = fit.evaluate(source)
+    _, sums = fit.step(fit.state, batch, fit.launch.key(0))
+    found.append((tested, train.divide([sums])))
+  np.testing.assert_allclose(found[1][0]['loss'], found[0][0]['loss'], rtol=1e-5)
+  np.testing.assert_allclose(found[1][1]['gradient_norm'], found[0][1]['gradient_norm'], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  'text, sizes, micro_batches, found',
+  [
+    ('', {'data': 1}, 1, 'a model or a task that reads no texts so'),
+    ('question', {'data': 1}, 2, '2 micro_batches'),
+    ('question', {'data': 2, 'fsdp': 2, 'tensor': 2}, 1, 'a mesh cut along data, fsdp, tensor'),
+  ],
+)
+def test_what_cannot_be_packed_is_said(text, sizes, micro_batches, found):
+  launch = types.SimpleNamespace(sizes=sizes, micro_batches=micro_batches)
+  with pytest.raises(UserError, match=f'parallel.pack: found True with {found}, expected False'):
+    training.packable(text, launch)
