@@ -12,8 +12,8 @@ most memory. The task 'questions' is what users do, several questions of unequal
 there: --compute=bfloat16 --batches=256 --models=lxmert,clip --tasks=train. Needs `pip install -r
 requirements-peers.txt`.
 depth: compile times and memory of a training step of 6, 12 and 24 layers, scanned, rematerialised and not.
-own: waiting for data and examples/s of a short run of the default experiment, its warm start-up, compile times from a
-schedule of 6 and of 24 repeats, decoding with and without a cache, and the accuracies of results/.
+own: waiting for data and examples/s of a short run of the default experiment, its warm start-up, checkpoints written
+beside training, texts tokenised once, decoding with and without a cache, and the accuracies of results/.
 All print a table; --out=FOLDER (versus, depth: results/benchmark, where not given) keeps the numbers and a picture.
 """
 

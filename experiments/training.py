@@ -230,7 +230,8 @@ class Fit:
     images = self.c.eval.images + -self.c.eval.images % self.launch.parts
     batches = eval_batches(source, self.encode, images=images, shard=self.launch.shard)
     variables = self.launch.place(self.state.variables)  # which is where they are, but for several hosts
-    sums = [self.eval_step(variables, self.put(batch)) for batch in batches]
+    with prefetch(batches, self.put) as ready:
+      sums = [self.eval_step(variables, batch) for batch in ready]
     return self.named(train.divide(sums))
 
   def put(self, batch: Mapping[str, np.ndarray]) -> Any:

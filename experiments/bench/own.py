@@ -1,4 +1,4 @@
-"""What this project holds itself to: start-up, waiting for data, compile times, decoding, and the kept accuracies."""
+"""What this project holds itself to: start-up, waiting for data, checkpoints, decoding, and the kept accuracies."""
 
 import json
 import subprocess
@@ -41,30 +41,36 @@ def start_up_and_speed(folder: Path) -> dict[str, float]:
   }
 
 
-def compile_seconds(repeats: tuple[int, ...] = (6, 24), rounds: int = 3) -> dict[str, float]:
-  """Tracing, lowering and compiling the gradient of a single-stream schedule; the least of some interleaved rounds."""
+def aside(folder: Path, million: int = 100) -> dict[str, float]:
+  """What is done once or beside training: a checkpoint of so many million parameters with Adam's state, until training
+  goes on and until it is on the disk, seconds; and a text of pairs, tokenised and looked up, microseconds."""
   import jax
-  import jax.numpy as jnp
 
-  from mmjax.fusion.layers import FusionStack
+  from mmjax.checkpoint import Checkpoints
+  from mmjax.data import encode, tokens
 
-  jax.config.update('jax_enable_compilation_cache', False)
-  key, x = jax.random.key(0), {'t': jnp.ones((8, 10, 64)), 'v': jnp.ones((8, 6, 64))}
-  least = dict.fromkeys(repeats, float('inf'))
-  for _ in range(rounds):
-    for count in repeats:
-      jax.clear_caches()
-      model = FusionStack(f'{count}*[t<tv v<tv tied]', 64, 4, 128)
-      params = jax.eval_shape(lambda model=model: model.init(key, x, train=False))
-      loss = lambda params, model=model: model.apply(params, x, train=True, rngs={'dropout': key})['t'].sum()
-      began = time.perf_counter()
-      jax.jit(jax.grad(loss)).lower(params).compile()
-      least[count] = min(least[count], time.perf_counter() - began)
-  few, many = (least[count] for count in repeats)
+  draw = lambda n: jax.random.normal(jax.random.key(n), (million, 1000, 1000))
+  state = {name: draw(n) for n, name in enumerate(('params', 'mu', 'nu'))}
+  jax.block_until_ready(state)
+  with Checkpoints(folder) as checkpoints:
+    began = time.perf_counter()
+    checkpoints.save(1, state)
+    free = time.perf_counter() - began
+    checkpoints.wait()
+    saved = time.perf_counter() - began
+  texts = [{'name': f'thing {n}'.encode(), 'keywords': [b'small', b'round', b'red']} for n in range(1000)]
+  pairs = encode.pairs(tokens.build(text for e in texts for text in encode.texts_of(e)), 16)
+  took = []
+  for _ in range(2):
+    began = time.perf_counter()
+    for example in texts:
+      pairs({**example, 'image': None})
+    took.append(1e6 * (time.perf_counter() - began) / len(texts))
   return {
-    f'compile, {repeats[0]} repeats (s)': few,
-    f'compile, {repeats[1]} repeats (s)': many,
-    'compile, ratio': many / few,
+    'checkpoint, until training goes on (s)': free,
+    'checkpoint, until it is on the disk (s)': saved,
+    'a text, tokenised (us)': took[0],
+    'a text, looked up (us)': took[1],
   }
 
 
@@ -135,8 +141,8 @@ def measured(tests: bool, say: Callable[[str], None]) -> dict[str, float]:
   with tempfile.TemporaryDirectory() as folder:
     say('start-up and speed: three short runs')
     found = start_up_and_speed(Path(folder))
-  say('compile times')
-  found |= compile_seconds()
+    say('checkpoints and texts')
+    found |= aside(Path(folder) / 'state')
   say('decoding with and without a cache')
   found |= decoding()
   if tests:

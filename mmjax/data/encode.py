@@ -2,9 +2,10 @@
 
 Every encoder is made by a factory here and gives, for K questions of a picture: 'question' int32 [K,L], 'question_type'
 int32 [K], 'answer' int32 [K], 'weight' float32 [K] (1, or 0 for a question that only fills up). Sentences are tokenised
-once, when the encoder is made.
+once: when the encoder is made, or, of pairs, when they first come.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from mmjax.errors import UserError
 
 Example = Mapping[str, Any]  # as it is on disk: arrays, and text as bytes
 Encoder = Callable[[Example], dict[str, np.ndarray]]
+KEPT = 1 << 20  # texts of pairs, each some hundred bytes
 
 
 def regions(tokenizer: Tokenizer, sentences: Sequence[str], length: int) -> Encoder:
@@ -77,8 +79,12 @@ def pairs(tokenizer: Tokenizer, length: int) -> Encoder:
   'part' int32 [L]: 1 for the words of the name, 2 ... for those of each keyword, 0 for all else.
   """
 
+  @functools.lru_cache(KEPT)
+  def once(texts: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    return said(tokenizer, texts, length)
+
   def encode(example: Example) -> dict[str, np.ndarray]:
-    ids, parts = said(tokenizer, texts_of(example), length)
+    ids, parts = once(tuple(texts_of(example)))
     return {'image': example['image'], 'text': ids, 'part': parts, 'weight': np.ones((), np.float32)}
 
   return encode
