@@ -114,6 +114,12 @@ class Step:
     self.key = jax.eval_shape(lambda: jax.random.key(0))
     self.state = jax.eval_shape(begin, self.key, self.shaped.abstract(1))
 
+  def near(self, rows: int) -> int:
+    """The largest batch up to that many rows that can be, or the smallest: where there is a queue, it divides it."""
+    queue = self.c.contrast.queue if 'contrast' in self.c and 'queue' in self.c.contrast else 0
+    fits = (n for n in range(rows // self.parts * self.parts, self.parts, -self.parts) if queue % n == 0)
+    return next(fits, self.parts)
+
   def launch(self, rows: int) -> parallel.Launch:
     return training.launch(self.c, rows, self.devices)
 
@@ -149,12 +155,12 @@ def largest(step: Step, known: Sequence[Compiled], limit: int) -> Compiled | Non
   tried = {one.rows: one for one in known}
   one = min(tried)
   while tried[one].over and one > step.parts:  # down to one that fits
-    one = max(one // 2 // step.parts, 1) * step.parts
+    one = step.near(one // 2)
     tried[one] = step.compiled(one)
   if tried[one].over:
     return None
-  half = max(one // 2 // step.parts, 1) * step.parts
-  other = half if half < one else 2 * one  # a second point of the line
+  half = step.near(one // 2)
+  other = half if half < one else step.near(2 * one)  # a second point of the line
   if other not in tried:
     tried[other] = step.compiled(other)
   for _ in range(3):
@@ -164,10 +170,10 @@ def largest(step: Step, known: Sequence[Compiled], limit: int) -> Compiled | Non
     small, large = fits[0], fits[-1]
     each = max((large.peak - small.peak) / (large.rows - small.rows), 1.0)  # bytes
     over = min((t.rows for t in tried.values() if t.over), default=math.inf)
-    guess = min(int(large.rows + (limit - large.peak) / each), over - 1) // step.parts * step.parts
+    guess = step.near(int(min(large.rows + (limit - large.peak) / each, over - 1)))
     if guess <= large.rows:
       break
-    tried[int(guess)] = step.compiled(int(guess))
+    tried[guess] = step.compiled(guess)
   return max((t for t in tried.values() if not t.over), key=lambda t: t.rows)
 
 

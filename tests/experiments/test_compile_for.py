@@ -1,8 +1,11 @@
 """Steps of the papers as shapes, and what is read out of a compiled program; the compilation is tested under `tpu`."""
 
+import types
+
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from experiments import compile_for, shaped
 from mmjax import cli
@@ -61,6 +64,9 @@ class Grows:
   def __init__(self, limit):
     self.limit, self.tried = limit, []
 
+  def near(self, rows):
+    return max(rows // self.parts, 1) * self.parts
+
   def compiled(self, rows):
     self.tried.append(rows)
     size = 10 + 3 * rows
@@ -90,3 +96,11 @@ def test_the_step_of_every_paper_compiles_for_a_slice(name, topology, chips):
   c.data.images = 2 * chips
   found = compile_for.Step(c, name, devices, quick=True).compiled(2 * chips)
   assert not found.over and found.peak > 0 and found.collectives['all-reduce'][1] > 0
+
+
+def test_a_batch_divides_the_queue_of_a_contrast():
+  near = lambda queue, rows: compile_for.Step.near(
+    types.SimpleNamespace(c=ConfigDict({'contrast': {'queue': queue}}), parts=8), rows
+  )
+  assert [near(57_600, rows) for rows in (2400, 1200, 299, 7)] == [2400, 1200, 288, 8]
+  assert near(0, 299) == 296
