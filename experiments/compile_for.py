@@ -51,7 +51,7 @@ COLLECTIVES = ('all-reduce', 'all-gather', 'reduce-scatter', 'all-to-all', 'coll
 BYTES = {'pred': 1, 's8': 1, 'u8': 1, 'bf16': 2, 'f16': 2, 's16': 2, 'u16': 2, 's64': 8, 'u64': 8, 'f64': 8}  # else 4
 _CALL = re.compile(rf'= (.+?) ({"|".join(COLLECTIVES)})(-start)?\(')
 _ARRAY = re.compile(r'(\w+)\[([\d,]*)\]')
-_OVER = re.compile(r'Used ([\d.]+)([KMG]) of ([\d.]+)([KMG]) hbm')
+_OVER = re.compile(r'Used ([\d.]+[KMG]) of ([\d.]+[KMG]) hbm|\(([\d.]+[KMG])\) exceeds available HBM \(([\d.]+[KMG])\)')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +143,7 @@ class Step:
       if 'RESOURCE_EXHAUSTED' not in str(error):
         raise
       over = _OVER.search(str(error))
-      why = over[0] if over else ' '.join(str(error).split())[:200]
+      why = ' of '.join(size for size in over.groups() if size) if over else ' '.join(str(error).split())[:200]
       return Compiled(rows, time.perf_counter() - began, flops=counted, over=why)
     took, memory = time.perf_counter() - began, program.memory_analysis()
     sizes = memory.argument_size_in_bytes, memory.temp_size_in_bytes, memory.peak_memory_in_bytes
@@ -197,7 +197,10 @@ def run(c: Any, args: Any) -> None:
     }  # fmt: skip
     write_atomic(Path(args.out), json.dumps(numbers, indent=1) + '\n')
   fits = 'fits' if not found.over else 'does not fit'
-  print(f'{found.rows:,} examples a step: {fits} on {args.topology}{"; numbers: " + args.out if args.out else ""}')
+  said = f'{found.rows:,} examples a step: {fits} on {args.topology}'
+  if found.over or args.largest:
+    said += f', {most.rows:,} are the most that were seen to' if most else ', nor does the smallest batch'
+  print(f'{said}{"; numbers: " + args.out if args.out else ""}')
 
 
 def table(step: Step, found: Sequence[Compiled], limit: int) -> dict:
