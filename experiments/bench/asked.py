@@ -8,7 +8,7 @@ most 20 tokens, which is what HuggingFace's examples fill all up to.
 B questions, N images of a batch, L tokens, R regions.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -75,7 +75,7 @@ def recipe_of(both: peers.Both, how: str) -> train.Recipe:
   return train.recipe(both.model, both.recipe.objective, lambda given: (*pair.called(given), *behind(given)))
 
 
-def rows(model: str, rounds: int, layers: int = 0, compute: str = 'float32') -> list[dict[str, Any]]:
+def rows(model: str, rounds: int, layers: int = 0, compute: str = 'float32') -> Iterator[dict[str, Any]]:
   """Rows of the table: fine-tuning and evaluation, ours against HuggingFace fed in both ways, and against ours with
   nothing spared. Raises RunError where losses differ."""
   both = peers.make(model, 2, layers, compute=compute)
@@ -84,7 +84,6 @@ def rows(model: str, rounds: int, layers: int = 0, compute: str = 'float32') -> 
   ours = {how: [spared(model, *batch, how) for batch in batches] for how in recipes}
   theirs = {DOCUMENTED: [given for given, _ in batches], BUCKETS: [trimmed(given) for given, _ in batches]}
   apart = _apart(both, recipes, ours, theirs)
-  found = []
   for task, made in (('evaluation', steps.evaluations), ('fine-tuning', steps.trainings)):
     done = lambda how, unused, task=task: steps.work(both, task, recipes[how], ours[how][0], unused)
     ways: dict[str, steps.Way] = {}
@@ -97,8 +96,7 @@ def rows(model: str, rounds: int, layers: int = 0, compute: str = 'float32') -> 
       cost = steps.work(both, task, recipes[OWN_IMAGE], given[0], unused=True)
       costs |= {name: cost for name in ways if name.endswith(how)}
     more = {'loss_apart': apart, 'work_of_ours': round(done(PACKED, False) / done(OWN_IMAGE, True), 3)}
-    found += steps.compared(model, f'{task}, VQA-shaped', BATCH, both, ways, costs, rounds, times=BATCHES, more=more)
-  return found
+    yield from steps.compared(model, f'{task}, VQA-shaped', BATCH, both, ways, costs, rounds, times=BATCHES, more=more)
 
 
 def _apart(both: peers.Both, recipes: Mapping, ours: Mapping, theirs: Mapping) -> float:

@@ -131,7 +131,7 @@ def compared(
 
   times: batches that a way runs.
   """
-  found = in_turn({**ways, **products(both.compute)}, rounds)
+  found = in_turn({**ways, **products(both.compute)}, rounds, warm=1 if times > 1 else 2)
   peak = {whose: 2 * _side() ** 3 / (min(found[f'product, {whose}'].ms) / 1000) for whose in (OURS, EAGER)}
   of = lambda name: peak[OURS if name.startswith(OURS) else EAGER]
   first, *others = ways

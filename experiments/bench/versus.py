@@ -25,6 +25,7 @@ def rows(
     torch._dynamo.reset()
 
 
-def questions(model: str, rounds: int, layers: int = 0, compute: str = 'float32') -> list[dict[str, Any]]:
+def questions(model: str, rounds: int, layers: int = 0, compute: str = 'float32') -> Iterator[dict[str, Any]]:
   """Those of the users' workload, where it is one of the model's."""
-  return asked.rows(model, max(3, rounds // 3), layers, compute) if model in asked.MODELS else []
+  if model in asked.MODELS:
+    yield from asked.rows(model, max(3, rounds // 3), layers, compute)
