@@ -11,15 +11,7 @@ from experiments import compile_for, shaped
 from mmjax import cli
 from mmjax.errors import UserError
 
-PAPERS = (
-  'clip',
-  'lxmert',
-  'mult',
-  'series',
-  'uniter',
-  'vilbert',
-  'visualbert',
-)  # of BLIP, DALL-E, MBT and speech not known
+PAPERS = ('lxmert', 'mult', 'series', 'visualbert')
 
 
 @pytest.mark.parametrize('name', ['lxmert', 'visualbert', 'clip', 'mult'])
