@@ -66,13 +66,19 @@ def trimmed(given: peers.Arrays) -> peers.Arrays:
   return given | {name: given[name][:, :longest] for name in ('input_ids', 'attention_mask')}
 
 
-def recipe_of(both: peers.Both, how: str) -> train.Recipe:
+def recipe_of(model: str, both: peers.Both, how: str) -> train.Recipe:
   """The pair's recipe on what `spared` gives."""
   if how == OWN_IMAGE:
     return both.recipe
-  pair = both.pair
-  behind = CALLED['lxmert' if 'visual_pos' in both.given else 'visualbert']
-  return train.recipe(both.model, both.recipe.objective, lambda given: (*pair.called(given), *behind(given)))
+  called = lambda given: (*both.pair.called(given), *CALLED[model](given))
+  return train.recipe(both.model, both.recipe.objective, called)
+
+
+def mean_work(both: peers.Both, task: str, recipe: train.Recipe, batches: list[peers.Arrays], unused: bool) -> float:
+  """FLOPs of a batch, as `steps.work`: the mean, those of the same shapes counted once."""
+  sized = [tuple(sorted((name, a.shape) for name, a in batch.items())) for batch in batches]
+  one = {size: steps.work(both, task, recipe, batch, unused) for size, batch in dict(zip(sized, batches)).items()}
+  return sum(one[size] for size in sized) / len(sized)
 
 
 def rows(model: str, rounds: int, layers: int = 0, compute: str = 'float32') -> Iterator[dict[str, Any]]:
@@ -80,22 +86,22 @@ def rows(model: str, rounds: int, layers: int = 0, compute: str = 'float32') -> 
   nothing spared. Raises RunError where losses differ."""
   both = peers.make(model, 2, layers, compute=compute)
   batches = questions(model)
-  recipes = {how: recipe_of(both, how) for how in (OWN_IMAGE, ONCE, PACKED)}
+  recipes = {how: recipe_of(model, both, how) for how in (OWN_IMAGE, ONCE, PACKED)}
   ours = {how: [spared(model, *batch, how) for batch in batches] for how in recipes}
   theirs = {DOCUMENTED: [given for given, _ in batches], BUCKETS: [trimmed(given) for given, _ in batches]}
   apart = _apart(both, recipes, ours, theirs)
   for task, made in (('evaluation', steps.evaluations), ('fine-tuning', steps.trainings)):
-    done = lambda how, unused, task=task: steps.work(both, task, recipes[how], ours[how][0], unused)
     ways: dict[str, steps.Way] = {}
     costs: dict[str, float] = {}
     for how in reversed(recipes):  # the first is the one that is compared
       ways[f'{steps.OURS}, {how}'] = steps.ours(both, task, recipes[how], ours[how])
-      costs[f'{steps.OURS}, {how}'] = done(how, False)
+      costs[f'{steps.OURS}, {how}'] = mean_work(both, task, recipes[how], ours[how], unused=False)
     for how, given in theirs.items():
-      ways |= {f'{name}, {how}': run for name, run in made(both, given).items()}
-      cost = steps.work(both, task, recipes[OWN_IMAGE], given[0], unused=True)
-      costs |= {name: cost for name in ways if name.endswith(how)}
-    more = {'loss_apart': apart, 'work_of_ours': round(done(PACKED, False) / done(OWN_IMAGE, True), 3)}
+      run_by = {f'{name}, {how}': run for name, run in made(both, given).items()}
+      ways |= run_by
+      costs |= dict.fromkeys(run_by, mean_work(both, task, recipes[OWN_IMAGE], given, unused=True))
+    documented = next(cost for name, cost in costs.items() if name.endswith(DOCUMENTED))
+    more = {'loss_apart': apart, 'work_of_ours': round(costs[f'{steps.OURS}, {PACKED}'] / documented, 3)}
     yield from steps.compared(model, f'{task}, VQA-shaped', BATCH, both, ways, costs, rounds, times=BATCHES, more=more)
 
 
@@ -103,9 +109,10 @@ def _apart(both: peers.Both, recipes: Mapping, ours: Mapping, theirs: Mapping) -
   """The largest relative difference of a batch's loss between what is timed."""
   wanted = [peers.loss_of_theirs(both, given) for given in theirs[DOCUMENTED]]
   found = {how: [peers.loss_of_theirs(both, given) for given in batches] for how, batches in theirs.items()}
-  for how, recipe in recipes.items():
-    loss = jax.jit(lambda variables, given, recipe=recipe: peers.loss_of(both.pair, recipe, variables, given))
-    found[how] = [float(loss(both.variables, given)) for given in ours[how]]
+  with jax.default_matmul_precision('highest'):
+    for how, recipe in recipes.items():
+      loss = jax.jit(lambda variables, given, recipe=recipe: peers.loss_of(both.pair, recipe, variables, given))
+      found[how] = [float(loss(both.variables, given)) for given in ours[how]]
   apart = max(abs(a - b) / abs(b) for how in found for a, b in zip(found[how], wanted, strict=True))
   if both.compute == 'float32' and not apart < peers.SAME_LOSS:
     raise RunError(f'{both.pair.kind}, VQA-shaped: losses differ by {apart:.1e}, expected {peers.SAME_LOSS:.0e}')

@@ -58,7 +58,7 @@ def write(rows: Sequence[Mapping[str, Any]], machine: Mapping[str, Any], folder:
   notes = [
     '- Milliseconds: the median of the rounds, and the middle half of them. Ratio: how many times the peer takes.',
     "- Of its peak: the FLOPs of the model's products and convolutions in that time, by those of the library's own "
-    'product of two matrices of 2048 x 2048, the fastest of the same rounds.',
+    'product of two matrices (2048 x 2048, on a GPU 8192 x 8192), the fastest of the same rounds.',
     '- GiB: the most that a process of its own held during three rounds, less what it held before the model was made.',
     '- VQA-shaped: batches of 32 questions, 5.4 an image, 3 to 20 tokens (experiments/bench/asked.py); ours has each '
     'image once and no padding of texts. Milliseconds of a batch.',
@@ -88,17 +88,23 @@ def depth(rows: Sequence[Mapping[str, Any]], machine: Mapping[str, Any], folder:
 
 
 def picture(rows: Sequence[Mapping[str, Any]]) -> Figure:
-  """Bars of the ratios, 1 where both are as fast."""
+  """Bars of the ratios, 1 where both are as fast, in a panel for each model, task and batch."""
   with matplotlib.rc_context({'font.size': 9, 'axes.spines.top': False, 'axes.spines.right': False}):
-    figure = Figure(figsize=(8, 0.6 + 0.28 * len(rows)), layout='constrained')
-    axes = figure.subplots()
-    names = [f'{row["model"]}, {row["task"]}, batch {row["batch"]}: {_named(row)}' for row in rows]
-    ratios = [row['ratio'] for row in rows]
-    bars = axes.barh(range(len(rows)), ratios, color=[OURS if ratio >= 1 else PEER for ratio in ratios])
-    axes.bar_label(bars, [f'{ratio:.2f}' for ratio in ratios], padding=3)
-    axes.set_yticks(range(len(rows)), names)
-    axes.invert_yaxis()
-    axes.axvline(1, color='black', linewidth=0.8)
-    axes.set_xlim(0, 1.15 * max(ratios))
-    axes.set_xlabel('how many times as long the peer takes')
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+      groups.setdefault(f'{row["model"]}, {row["task"]}, batch {row["batch"]}', []).append(row)
+    sizes = [len(group) for group in groups.values()]
+    height = 0.6 + sum(0.3 * size + 0.4 for size in sizes)
+    figure = Figure(figsize=(9, height), layout='constrained')
+    panels = figure.subplots(len(groups), sharex=True, squeeze=False, height_ratios=sizes)[:, 0]
+    for axes, (name, group) in zip(panels, groups.items(), strict=True):
+      ratios = [row['ratio'] for row in group]
+      bars = axes.barh(range(len(group)), ratios, color=[OURS if ratio >= 1 else PEER for ratio in ratios])
+      axes.bar_label(bars, [f'{ratio:.2f}' for ratio in ratios], padding=3)
+      axes.set_yticks(range(len(group)), [_named(row) for row in group])
+      axes.invert_yaxis()
+      axes.axvline(1, color='black', linewidth=0.8)
+      axes.set_title(name, loc='left', fontsize=9, fontweight='bold')
+    panels[0].set_xlim(0, 1.15 * max(row['ratio'] for row in rows))
+    figure.supxlabel('how many times as long the peer takes', fontsize=9)
   return figure

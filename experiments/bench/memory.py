@@ -17,8 +17,10 @@ WHOSE = ('ours', 'peer')
 
 
 def of_both(model: str, batch: int, task: str, layers: int, compute: str) -> dict[str, float]:
-  """{'ours_gib', 'peer_gib'}; nothing where the system does not tell."""
-  if not Path('/proc/self/clear_refs').exists():
+  """{'ours_gib', 'peer_gib'}; nothing where the system does not tell, and on a GPU, whose memory this is not."""
+  from experiments.bench import peers
+
+  if peers.device() != 'cpu' or not Path('/proc/self/clear_refs').exists():
     return {}
   found = {}
   for whose in WHOSE:

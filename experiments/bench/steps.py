@@ -45,7 +45,8 @@ def ours(both: peers.Both, task: str, recipe: train.Recipe, batches: Sequence[Ma
     given = [jax.device_put(batch) for batch in batches]
     return lambda: jax.block_until_ready([run(both.variables, batch) for batch in given])
   launch = parallel.Launch('jit', len(batches[0]['input_ids']), devices=jax.devices()[:1])
-  tx, held = optimiser(), [launch.place(train.init(jax.tree.map(jnp.copy, both.variables), optimiser()))]
+  tx = optimiser()
+  held = [launch.place(train.init(jax.tree.map(jnp.copy, both.variables), tx))]
   step, put, key = launch.compile_step(recipe.step(tx), held[0]), [launch.put(b) for b in batches], launch.key(0)
 
   def train_on_all() -> None:
@@ -70,8 +71,9 @@ def work(both: peers.Both, task: str, recipe: train.Recipe, batch: Mapping, unus
   """FLOPs of the products of one batch; unused: those too that nobody reads, as PyTorch does them."""
   if task not in TRAINED:
     return flops.count(forward(both, recipe), both.variables, batch, unused=unused)
-  state = jax.eval_shape(lambda: train.init(both.variables, optimiser()))
-  return flops.count(recipe.step(optimiser()), state, dict(batch), jax.random.key(0), unused=unused)
+  tx = optimiser()
+  state = jax.eval_shape(lambda: train.init(both.variables, tx))
+  return flops.count(recipe.step(tx), state, dict(batch), jax.random.key(0), unused=unused)
 
 
 def evaluations(both: peers.Both, batches: Sequence[Mapping], compiled: bool = False) -> dict[str, Way]:

@@ -20,7 +20,7 @@ GROUP = re.compile(r'group\d+')
 
 def unrolled(model: nn.Module, variables: Mapping) -> tuple[nn.Module, dict]:
   """A model with scanned stacks, and its variables, as one whose layers are modules of their own (scan=False)."""
-  return _unscanned(model), _apart(variables)
+  return _unscanned(model), unroll(variables)
 
 
 def _unscanned(model: nn.Module) -> nn.Module:
@@ -30,27 +30,18 @@ def _unscanned(model: nn.Module) -> nn.Module:
   return model.clone(**(new | ({'scan': False} if 'scan' in own else {})))
 
 
-def _apart(tree: Any) -> Any:
-  """A tree of variables, every group of which is split along the leading axis of its arrays."""
+def unroll(tree: Any) -> Any:
+  """Variables with every scanned group apart, along the first axis of its arrays: group0 [N,...] -> group0_0 ... ."""
   if not isinstance(tree, Mapping):
     return tree
   found: dict[str, Any] = {}
   for name, part in tree.items():
     if GROUP.fullmatch(name):
       repeats = len(jax.tree.leaves(part)[0])
-      found |= {f'{name}_{n}': jax.tree.map(lambda a, n=n: jnp.array(a[n]), part) for n in range(repeats)}
+      found |= {f'{name}_{n}': jax.tree.map(lambda a, n=n: a[n], part) for n in range(repeats)}
     else:
-      found[name] = _apart(part)
+      found[name] = unroll(part)
   return found
-
-
-def unroll(params: Mapping, schedule: Schedule) -> dict:
-  """The parameters of a scanned stack as those of an unrolled one (scan=False): group0 [N,...] -> group0_0 ... ."""
-  return {
-    f'group{g}_{n}': jax.tree.map(lambda a, n=n: a[n], params[f'group{g}'])
-    for g, group in enumerate(schedule.groups)
-    for n in range(group.repeats)
-  }
 
 
 def roll(params: Mapping, schedule: Schedule) -> dict:

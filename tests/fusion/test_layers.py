@@ -278,7 +278,7 @@ def test_maps_of_both_directions_and_states_of_every_layer(once):
     assert np.abs(weights[0] - weights[1]).max() > 1e-3  # each layer has its own
   assert captured[STATES]['group0']['t'].shape == (1, 2, 4, 8)
   close({s: states[s][-1] for s in 'tv'}, y)
-  plain = module.clone(scan=False).apply({'params': unroll(params, parse(module.schedule))}, x, train=False)
+  plain = module.clone(scan=False).apply({'params': unroll(params)}, x, train=False)
   close(plain, y)
 
 
@@ -340,18 +340,18 @@ def relative(found, expected):
 def test_unroll_and_roll_invert_each_other(once):
   module, x, params, _ = once
   plan = parse(module.schedule)
-  flat = unroll(params, plan)
+  flat = unroll(params)
   assert set(flat) == {'group0_0', 'group1_0', 'group1_1'}
   shapes = jax.eval_shape(lambda: module.clone(scan=False).init(jax.random.key(0), x, train=False))['params']
   assert jax.tree.map(jnp.shape, flat) == jax.tree.map(jnp.shape, shapes)
   jax.tree.map(np.testing.assert_array_equal, roll(flat, plan), params)
-  jax.tree.map(np.testing.assert_array_equal, unroll(roll(flat, plan), plan), flat)
+  jax.tree.map(np.testing.assert_array_equal, unroll(roll(flat, plan)), flat)
 
 
 def test_scanned_equals_unrolled_in_value_and_gradients(once, scanned):
   module, _, params, value_and_grad = once
   plan = parse(module.schedule)
-  value, grads = value_and_grad(module.clone(scan=False), unroll(params, plan))
+  value, grads = value_and_grad(module.clone(scan=False), unroll(params))
   assert relative(value, scanned[0]) < 1e-5
   assert jax.tree.structure(roll(grads, plan)) == jax.tree.structure(scanned[1])
   assert relative(roll(grads, plan), scanned[1]) < 1e-5
