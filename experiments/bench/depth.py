@@ -11,15 +11,14 @@ from mmjax import cli, train
 from mmjax.layers.ways import REMAT
 
 LAYERS = (6, 12, 24)
-BATCH = 8
 
 
 def compiled(layers: int, scan: bool, remat: str) -> Any:
-  """The step of that many layers."""
+  """The step of that many layers on the batch of the paper, 64."""
   c = cli.load_config('configs/visualbert.py:base')
-  c.data.images, c.model.schedule, c.model.scan, c.parallel.remat = BATCH, f'{layers}*[t<tv v<tv tied]', scan, remat
+  c.model.schedule, c.model.scan, c.parallel.remat = f'{layers}*[t<tv v<tv tied]', scan, remat
   step, tx = shaped.step('visualbert', c), training.optimiser(c.optim)[1]
-  batch, key = step.abstract(BATCH), jax.eval_shape(lambda: jax.random.key(0))
+  batch, key = step.abstract(c.data.images), jax.eval_shape(lambda: jax.random.key(0))
   state = jax.eval_shape(lambda key, batch: train.init(step.recipe.init(key, batch), tx), key, batch)
   launch = training.launch(c, devices=jax.devices()[:1])
   return launch.compile_step(step.recipe.step(tx), state).lower(state, batch, key).compile()
