@@ -50,6 +50,7 @@ AT_MOST = {  # the last seed but one: one more is a seed too
   'augment.pace': 0.9, 'augment.join': 1, 'augment.hide_time': 1,
 }  # fmt: skip
 ABOVE_0 = ('sample.temperature', 'sample.top_p', 'dvae.temperature', 'dvae.lowest', 'data.seconds', 'data.held_out')
+COMPARED = 8  # examples, far apart, that hosts compare before they train
 OF_A_RUN = ('checkpoints', 'tensorboard')  # folders in the workdir of any run
 SIZES = re.compile(r'model\.(\w+\.)?(width|heads|mlp|patch)')  # at least 1
 SHARES = re.compile(
@@ -197,7 +198,7 @@ class Fit:
   c: a config with seed, data.images (N), optim, eval, log and parallel. source: what is learnt from, encode: one of its
   examples -> arrays; rows: how many questions (or pairs) an example stands for, in the speed that is shown; named:
   divided metric sums -> {name: number}; text: the array of texts (0 = padding) that the model can read packed, '' none.
-  Raises UserError for a number of the config that does not fit.
+  Raises UserError for a number of the config that does not fit, and where hosts do not have the same data.
   """
 
   def __init__(
@@ -214,9 +215,9 @@ class Fit:
   ):
     self.c, self.source, self.encode, self.rows, self.named = c, source, encode, rows, named
     if hosts.several():  # before anything lies on them
-      first = encode(source[0])
-      held = hashlib.sha256(b''.join(np.asarray(first[key]).tobytes() for key in sorted(first))).hexdigest()
-      hosts.agree(f'{len(source)} {held}', 'data')
+      some = [encode(source[n]) for n in range(0, len(source), -(-len(source) // COMPARED))]
+      held = hashlib.sha256(b''.join(np.asarray(one[key]).tobytes() for one in some for key in sorted(one)))
+      hosts.agree(f'{len(source)} {held.hexdigest()}', 'data')
     recipe = recipe.computing(c.compute)
     self.launch = launch(c)
     self.text = packable(text, self.launch) if c.parallel.pack else ''

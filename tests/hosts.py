@@ -3,7 +3,8 @@
   python -m tests.hosts --workdir=DIR
 
 A linear model learns from 96 numbered examples, 8 a step, through the loop of every experiment. Each host writes down
-the numbers that it was given. Says of each epoch how often an example came, and whether the end is that of one host.
+the numbers that it was given. Says of each epoch how often an example came, and whether the end is that of one host;
+then the same where one is asked to end, and what both say where one has another example than the other.
 """
 
 import argparse
@@ -14,13 +15,14 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 EXAMPLES, ROWS, STEPS, EVERY = 96, 8, 60, 10
 
 
-def host(workdir: Path, log: Path, where: str, pause: float) -> None:
-  """One host: trains, and writes a line {'step', 'ids'} for each step."""
+def host(workdir: Path, log: Path, where: str, pause: float, odd: int) -> None:
+  """One host: trains, and writes a line {'step', 'ids'} for each step. odd: the example that it alone has, -1: none."""
   from flax import linen as nn
 
   from configs import lxmert as complete
@@ -35,7 +37,8 @@ def host(workdir: Path, log: Path, where: str, pause: float) -> None:
   import numpy as np
 
   def encode(example):
-    x = np.random.default_rng(example['id']).normal(size=4).astype(np.float32)
+    seed = EXAMPLES if example['id'] == odd else example['id']
+    x = np.random.default_rng(seed).normal(size=4).astype(np.float32)
     return {'id': np.int32(example['id']), 'x': x, 'target': x.sum(), 'weight': np.float32(1)}
 
   class Linear(nn.Module):
@@ -64,11 +67,27 @@ def host(workdir: Path, log: Path, where: str, pause: float) -> None:
   cli.main(lambda _, args: run(c, args), config='configs/lxmert.py:tiny', flags={'checkpoint': ('latest', '')})
 
 
-def start(workdir: Path, name: str, where: str, pause: float = 0.0) -> subprocess.Popen:
+def start(
+  workdir: Path, name: str, where: str = '', pause: float = 0.0, odd: int = -1, environment: Mapping[str, str] = {}
+) -> subprocess.Popen:
   argv = [sys.executable, '-m', 'tests.hosts', f'--workdir={workdir}', f'--log={workdir}.{name}.jsonl',
-          f'--where={where}', f'--pause={pause}']  # fmt: skip
-  environment = os.environ | {'JAX_PLATFORMS': 'cpu'}
+          f'--where={where}', f'--pause={pause}', f'--odd={odd}']  # fmt: skip
+  environment = os.environ | {'JAX_PLATFORMS': 'cpu'} | environment
   return subprocess.Popen(argv, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment)
+
+
+def two(run: Path, pause: float = 0.0, odd: tuple[int, int] = (-1, -1)) -> list[subprocess.Popen]:
+  """Both hosts of a run."""
+  run.parent.mkdir(parents=True, exist_ok=True)
+  address = f'127.0.0.1:{free_port()}'
+  return [start(run, f'host{n}', f'{n}/2@{address}', pause, odd[n]) for n in range(2)]
+
+
+def ended(process: subprocess.Popen) -> tuple[int, str]:
+  """The exit code of a host, and its last line."""
+  _, err = process.communicate(timeout=300)
+  lines = [line for line in err.splitlines() if line.startswith(('error: ', 'preempted: '))]
+  return process.returncode, lines[-1] if lines else ''
 
 
 def free_port() -> int:
@@ -81,34 +100,23 @@ def lines(workdir: Path, name: str) -> list[dict]:
   return [json.loads(line) for line in Path(f'{workdir}.{name}.jsonl').read_text().splitlines()]
 
 
-def final(workdir: Path) -> dict:
-  return json.loads((workdir / 'metrics.jsonl').read_text().splitlines()[-1])
-
-
-def campaign(root: Path, victim: int = 1) -> dict:
-  """Two hosts, of which the victim is killed behind step 30; then one. What each said, and which examples came when."""
-  root.mkdir(parents=True, exist_ok=True)
+def campaign(root: Path, victim: int = 1, by: signal.Signals = signal.SIGKILL) -> dict:
+  """Two hosts, one of which gets a signal behind step 30; then one. How each ended, and which examples came when."""
   run, alone = root / 'run', root / 'alone'
-  whole = start(alone, 'whole', '')
-  _, err = whole.communicate(timeout=300)
-  assert whole.returncode == 0, err
-  address = f'127.0.0.1:{free_port()}'
-  pair = [start(run, f'host{n}', f'{n}/2@{address}', pause=0.15) for n in range(2)]
+  pair = two(run, pause=0.15)
   file = Path(f'{run}.host{victim}.jsonl')
   until = time.monotonic() + 200
   while time.monotonic() < until and not (file.exists() and len(file.read_text().splitlines()) > 33):
     time.sleep(0.02)
-  pair[victim].send_signal(signal.SIGKILL)
-  killed = time.monotonic()
-  _, said = pair[1 - victim].communicate(timeout=100)
-  took = time.monotonic() - killed
-  pair[victim].communicate()
+  pair[victim].send_signal(by)
+  sent = time.monotonic()
+  other = ended(pair[1 - victim])
+  took = time.monotonic() - sent
+  own = ended(pair[victim])
   saved = max(
     int(folder.name) for folder in (run / 'checkpoints').glob('[0-9]*') if (folder / 'manifest.json').is_file()
   )
-  rest = start(run, 'rest', '')
-  _, err = rest.communicate(timeout=300)
-  assert rest.returncode == 0, err
+  assert ended(start(run, 'rest'))[0] == ended(start(alone, 'whole'))[0] == 0
   counted = [line for n in range(2) for line in lines(run, f'host{n}') if line['step'] <= saved] + lines(run, 'rest')
   epochs: list[dict[int, int]] = [{} for _ in range(STEPS * ROWS // EXAMPLES)]
   for line in counted:
@@ -117,8 +125,8 @@ def campaign(root: Path, victim: int = 1) -> dict:
       epoch[n] = epoch.get(n, 0) + 1
   same = [line['ids'] for line in lines(alone, 'whole')]
   return {
-    'said': [line for line in said.splitlines() if line.startswith('error: host')], 'code': pair[1 - victim].returncode,
-    'seconds': round(took, 1), 'saved': saved, 'went on from': lines(run, 'rest')[0]['step'] - 1,
+    'victim': own, 'other': other, 'seconds': round(took, 1),
+    'saved': saved, 'went on from': lines(run, 'rest')[0]['step'] - 1,
     'epochs': [{'examples': len(epoch), 'times': sorted(set(epoch.values()))} for epoch in epochs],
     'as one host': all(
       sorted(n for line in counted if line['step'] == step for n in line['ids']) == sorted(ids)
@@ -127,17 +135,31 @@ def campaign(root: Path, victim: int = 1) -> dict:
   }  # fmt: skip
 
 
+def in_slurm(root: Path) -> list[tuple[int, str]]:
+  """Two hosts that find each other by what SLURM tells each of its tasks: how each ended."""
+  root.mkdir(parents=True, exist_ok=True)
+  told = {'SLURM_JOB_ID': str(os.getpid()), 'SLURM_STEP_NODELIST': 'localhost', 'SLURM_NTASKS': '2'}
+  own = lambda n: told | {'SLURM_PROCID': str(n), 'SLURM_LOCALID': str(n)}
+  pair = [start(root / 'run', f'host{n}', 'auto', environment=own(n)) for n in range(2)]
+  return [ended(one) for one in pair]
+
+
+def unequal(root: Path) -> list[tuple[int, str]]:
+  """Two hosts, of which the second has another example in the middle: how each ended."""
+  return [ended(one) for one in two(root / 'run', odd=(-1, EXAMPLES // 2))]
+
+
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('--workdir', type=Path, required=True)
-  for name in ('log', 'where'):
-    parser.add_argument(f'--{name}', default='', help=argparse.SUPPRESS)
-  parser.add_argument('--pause', type=float, default=0.0, help=argparse.SUPPRESS)
+  for name, kind in (('log', str), ('where', str), ('pause', float), ('odd', int)):
+    parser.add_argument(f'--{name}', default=kind(), type=kind, help=argparse.SUPPRESS)
   args = parser.parse_args()
   if args.log:
-    host(args.workdir, Path(args.log), args.where, args.pause)
-  for victim, name in ((1, 'host 1 killed'), (0, 'host 0 killed')):
-    print(name, json.dumps(campaign(args.workdir / name.replace(' ', '_'), victim), indent=1))
+    host(args.workdir, Path(args.log), args.where, args.pause, args.odd)
+  for n, (victim, by) in enumerate(((1, signal.SIGKILL), (0, signal.SIGKILL), (1, signal.SIGTERM))):
+    print(f'host {victim} gets {by.name}', json.dumps(campaign(args.workdir / str(n), victim, by), indent=1))
+  print('unequal data', json.dumps(unequal(args.workdir / 'unequal'), indent=1))
 
 
 if __name__ == '__main__':

@@ -7,7 +7,7 @@ import numpy as np
 
 from mmjax.convert import dvae
 from mmjax.convert.models import example
-from mmjax.convert.names import Row, dense, embed, fused, norm, unused, vector
+from mmjax.convert.names import Row, dense, embed, fused, layers, norm, unused, vector
 from mmjax.convert.plan import Arrays, Config, Plan, Shapes, cross_entropy, learnt, number, wanted
 from mmjax.models.dalle import DALLE
 
@@ -41,15 +41,12 @@ def rows(model: DALLE) -> list[Row]:
   if not model.rotary:
     found += vector('place', 'text_pos_emb.weight')
     found += [Row('row', ('image_pos_emb.weights.0',), 'down'), Row('column', ('image_pos_emb.weights.1',), 'across')]
-  for n in range(model.depth):
-    ours, first, second = f'layers_{n}', f'transformer.layers.layers.{n}.0', f'transformer.layers.layers.{n}.1'
-    for part, below in (('attention', first), ('ffn', second)):
-      found += [Row(f'{ours}/{part}_scale', (f'{below}.scale',), 'token')]
-      found += norm(f'{ours}/{part}_norm', f'{below}.fn.norm')
-    found += fused(f'{ours}/attention', f'{first}.{inside}.fn.to_qkv.weight')
-    found += dense(f'{ours}/attention/out', f'{first}.{inside}.fn.to_out.0')
-    found += dense(f'{ours}/ffn/expand', f'{second}.{inside}.net.0')
-    found += dense(f'{ours}/ffn/project', f'{second}.{inside}.net.3')
+  layer: list[Row] = []
+  for part, below in (('attention', '0'), ('ffn', '1')):
+    layer += [Row(f'{part}_scale', (f'{below}.scale',), 'token'), *norm(f'{part}_norm', f'{below}.fn.norm')]
+  layer += fused('attention', f'0.{inside}.fn.to_qkv.weight') + dense('attention/out', f'0.{inside}.fn.to_out.0')
+  layer += dense('ffn/expand', f'1.{inside}.net.0') + dense('ffn/project', f'1.{inside}.net.3')
+  found += layers(layer, 'layers', 'transformer.layers.layers.{n}', range(model.depth))
   return found + ([row.below('vae', 'vae') for row in dvae.rows(model.vae)] if model.vae else [])
 
 

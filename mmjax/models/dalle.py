@@ -137,22 +137,23 @@ class GEGLU(nn.Module):
 
 
 class Layer(nn.Module):
-  """Attention, then feed-forward: x + scale * f(shift(norm(x))) each."""
+  """Attention, then feed-forward: x + scale * f(shift(norm(x))) each; scale begins as the number given."""
 
   heads: int
   head_size: int
   mlp: int
   dropout: float
-  scale: float
   shift: tuple[int, int] | None  # (words, side of the grid)
 
   @nn.compact
-  def __call__(self, x: jax.Array, mask: jax.Array, angles, rows: int, at: jax.Array | int, *, train: bool):
+  def __call__(
+    self, x: jax.Array, scale: jax.Array, mask: jax.Array, angles, rows: int, at: jax.Array | int, *, train: bool
+  ):
     def given(name):
       y = nn.LayerNorm(epsilon=1e-5, name=f'{name}_norm')(x)
       return Shift(*self.shift, name=f'{name}_shift')(y, rows, at) if self.shift else y
 
-    gain = lambda name: self.param(f'{name}_scale', nn.initializers.constant(self.scale), (x.shape[-1],))
+    gain = lambda name: self.param(f'{name}_scale', lambda _, size: jnp.full(size, scale), x.shape[-1])
     attention = Attention(self.heads, self.head_size, self.dropout, name='attention')
     x = x + gain('attention') * attention(given('attention'), mask, angles, rows, at, train=train)
     return x + gain('ffn') * GEGLU(self.mlp, self.dropout, name='ffn')(given('ffn'), train=train)
@@ -188,11 +189,8 @@ class DALLE(nn.Module):
       self.place = self.param('place', init, (1 + self.words, self.width))
       self.row = self.param('row', init, (self.side, self.width))
       self.column = self.param('column', init, (self.side, self.width))
-    scale = lambda n: 0.1 if n <= 18 else 1e-5 if n <= 24 else 1e-6  # LayerScale, section 3
     shift = (1 + self.words, self.side) if self.shift else None
-    self.layers = [
-      Layer(self.heads, self.head_size, 4 * self.width, self.dropout, scale(n + 1), shift) for n in range(self.depth)
-    ]
+    self.layers = Layer(self.heads, self.head_size, 4 * self.width, self.dropout, shift)
     self.norm, self.score = nn.LayerNorm(epsilon=1e-5), nn.Dense(self.vocab + self.words + self.codes)
 
   @property
@@ -243,11 +241,19 @@ class DALLE(nn.Module):
     seen = lambda kind: jnp.asarray(sparse(kind, 1 + self.words, self.side))[place][:, : rows or ids.shape[1]][None]
     if not self.attention:
       raise UserError(f'attention: found (), expected one or more of {ATTENTION}')
-    masks = {kind: seen(kind) for kind in dict.fromkeys(self.attention)}
-    for n, layer in enumerate(self.layers):
-      mask = masks[self.attention[n % len(self.attention)]]
-      step = rematerialised(lambda module, x, mask=mask: module(x, mask, angles, rows, at, train=train), scanned=False)
-      x = step(layer, x)
+    kinds = list(dict.fromkeys(self.attention))
+    masks, number = jnp.stack([seen(kind) for kind in kinds]), np.arange(self.depth)
+    kind = np.array([kinds.index(name) for name in self.attention])[number % len(self.attention)]
+    scale = np.select([number < 18, number < 24], [0.1, 1e-5], 1e-6).astype(np.float32)  # LayerScale, section 3
+    step = lambda layer, x, scale, kind: layer(x, scale, masks[kind], angles, rows, at, train=train)
+    step = rematerialised(step, scanned=True)
+    scanned = nn.scan(
+      lambda layer, x, own: (step(layer, x, *own), None),
+      variable_axes=dict.fromkeys(('params', CACHE), 0),
+      split_rngs={'params': True, 'dropout': True},
+      length=self.depth,
+    )
+    x, _ = scanned(self.layers, x, (scale, kind))
     can = (jnp.arange(text + self.codes) < text) == (place < self.words)[:, None]
     return jnp.where(can, self.score(self.norm(x)), LOWEST)
 

@@ -1,5 +1,6 @@
 """Steps of the papers as shapes, and what is read out of a compiled program; the compilation is tested under `tpu`."""
 
+import re
 import types
 
 import jax
@@ -11,7 +12,7 @@ from experiments import compile_for, shaped
 from mmjax import cli
 from mmjax.errors import UserError
 
-PAPERS = ('lxmert', 'mult', 'series', 'visualbert')
+LARGE = 'dalle'  # 12.5 billion parameters and AdamW's moments: 187 GiB
 
 
 @pytest.mark.parametrize('name', ['lxmert', 'visualbert', 'clip', 'mult'])
@@ -86,16 +87,28 @@ def test_where_nothing_fits_there_is_no_largest():
 
 
 @pytest.mark.tpu
-@pytest.mark.parametrize('topology, chips', [('v5e:2x4', 8), ('v5e:4x4', 16)])
-@pytest.mark.parametrize('name', PAPERS)
-def test_the_step_of_a_paper_compiles_for_a_slice(name, topology, chips):
-  """At its sizes, on few examples: of 8 chips, and of 16 on several hosts."""
-  devices = compile_for.devices_of(topology)
-  assert len(devices) == chips
-  c = cli.load_config(f'configs/{name}.py:base')
-  c.data.images = 2 * chips
-  found = compile_for.Step(c, name, devices, quick=True).compiled(2 * chips)
+@pytest.mark.parametrize('name, topology', [
+  *((name, topology) for name in shaped.STEPS for topology in ('v5e:2x4', 'v5e:4x4') if name != LARGE),
+  (LARGE, 'v5e:4x8'),
+])  # fmt: skip
+def test_the_step_of_a_paper_compiles_for_a_slice(name, topology):
+  """At its sizes, on two examples a chip: of one host's 8 chips, and of a slice of several hosts."""
+  found, devices = compiled(name, topology)
+  assert (len({device.process_index for device in devices}) > 1) == (topology != 'v5e:2x4')
   assert not found.over and found.peak > 0 and found.collectives['all-reduce'][1] > 0
+
+
+@pytest.mark.tpu
+def test_what_is_too_large_for_a_slice_is_said():
+  found, _ = compiled(LARGE, 'v5e:2x4')
+  assert re.fullmatch(r'[\d.]+G of 15\.[\d.]+G', found.over) and not found.peak
+
+
+def compiled(name, topology):
+  devices = compile_for.devices_of(topology)
+  c = cli.load_config(f'configs/{name}.py:base')
+  c.data.images = 2 * len(devices)
+  return compile_for.Step(c, name, devices, quick=True).compiled(c.data.images), devices
 
 
 def test_a_batch_divides_the_queue_of_a_contrast():
