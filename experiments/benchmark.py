@@ -15,6 +15,7 @@ depth: compile times and memory of a training step of 6, 12 and 24 layers, scann
 own: waiting for data and examples/s of a short run of the default experiment, its warm start-up, checkpoints written
 beside training, texts tokenised once, decoding with and without a cache, and the accuracies of results/.
 All print a table; --out=FOLDER (versus, depth: results/benchmark, where not given) keeps the numbers and a picture.
+What versus found there before, of the same machine and versions, stays beside: models can be measured one by one.
 """
 
 import argparse
@@ -23,7 +24,6 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from mmjax import cli
 from mmjax.errors import UserError, nearest
@@ -86,26 +86,17 @@ def versus(args: argparse.Namespace) -> None:
 
   torch.set_num_threads(threads)
   runs.keep_memory()
-  machine = timing.machine(threads)
-  rows: list[dict[str, Any]] = []
+  machine = {name: value for name, value in timing.machine(threads).items() if name != 'load'}
+  command = {'command': f'python -m experiments.benchmark {" ".join(sys.argv[1:])}'}
+  folder, rows = args.out or cli.ROOT / 'results' / 'benchmark', []
   began = time.perf_counter()
-
-  def say(row: dict[str, Any]) -> None:
-    took = time.perf_counter() - began
-    print(f'{took:5.0f} s  {" | ".join(kept.cells(row))}', file=sys.stderr, flush=True)
-
   for model in args.models:
-    for batch in map(int, args.batches):
-      for row in against.rows(model, batch, args.tasks, args.rounds, args.layers, args.compute):
-        rows.append(row)
-        say(row)
-    if 'questions' in args.tasks:
-      for row in against.questions(model, args.rounds, args.layers, args.compute):
-        rows.append(row)
-        say(row)
-  machine['load at the end'] = round(os.getloadavg()[0], 2)
+    for found in against.rows(model, map(int, args.batches), args.tasks, args.rounds, args.layers, args.compute):
+      rows.append(found | command | {'load': round(os.getloadavg()[0], 2)})
+      took = time.perf_counter() - began
+      print(f'{took:5.0f} s  {" | ".join(kept.cells(rows[-1]))}', file=sys.stderr, flush=True)
+    kept.write(rows, machine, folder)
   kept.show(rows, machine)
-  folder = kept.write(rows, machine, args.out or cli.ROOT / 'results' / 'benchmark', ' '.join(sys.argv[1:]))
   print(f'wrote benchmark.json, table.md and benchmark.png in {folder}')
 
 

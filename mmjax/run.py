@@ -47,9 +47,8 @@ def keep_memory() -> None:
   and the page faults of having them again cost LXMERT on Sort-of-CLEVR a third of its speed. Each thread keeps an arena
   of its own: with one for all (M_ARENA_MAX) two threads wait for one another, at a third of the speed. On one core
   there is nobody to wait for, and arenas give memory back whatever is said: one for all is 1.6 times as fast there.
-  An arena of a thread holds no block above 64 MiB, which then comes and goes by mmap after all: so it is the thread that
-  asks for a step that takes the step's memory, by leaving out JAX's threads in between. A tenth of BERT's step at 8
-  rows, a fifth at one.
+  An arena of a thread holds no block above 64 MiB, which then comes and goes by mmap after all: so the thread that asks
+  for a step does it too, without JAX's own in between. A tenth of BERT's step at 8 rows, a fifth at one.
   """
   jax.config.update('jax_cpu_enable_async_dispatch', False)
   libc = ctypes.CDLL(None)

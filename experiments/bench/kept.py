@@ -17,10 +17,11 @@ COLUMNS = (
   'model', 'task', 'batch', 'ours, ms', 'peer', 'peer, ms', 'ratio', 'ours of its peak', 'peer of its peak',
   'ours, GiB', 'peer, GiB',
 )  # fmt: skip
+Row = Mapping[str, Any]
 OURS, PEER = '#1f5fa8', '#b8b8b8'
 
 
-def cells(row: Mapping[str, Any]) -> list[str]:
+def cells(row: Row) -> list[str]:
   """A row as text, in the order of COLUMNS."""
   time = lambda whose: '{:,.1f} ({:,.1f}–{:,.1f})'.format(row[f'{whose}_ms'], *row[f'{whose}_range'])
   share = lambda whose: f'{100 * row[f"{whose}_peak"]:.0f} %'
@@ -30,26 +31,36 @@ def cells(row: Mapping[str, Any]) -> list[str]:
   return [*named, f'{row["ratio"]:.2f}', share('ours'), share('peer'), room('ours'), room('peer')]
 
 
-def said(machine: Mapping[str, Any]) -> str:
-  """One line about the machine."""
+def said(machine: Mapping[str, Any], loads: Sequence[float]) -> str:
+  """One line about the machine. loads: how many processes it ran or had waiting, at times."""
   versions = ', '.join(f'{name} {number}' for name, number in machine['versions'].items())
-  load = f'load {machine["load"]} before, {machine["load at the end"]} after'
+  load = f'load {min(loads):.1f} to {max(loads):.1f}'
   return f'{machine["processor"]}, {machine["threads"]} threads, {load}; Python {machine["python"]}, {versions}'
 
 
-def show(rows: Sequence[Mapping[str, Any]], machine: Mapping[str, Any]) -> None:
-  table = Table(*COLUMNS, title=said(machine), title_justify='left')
+def show(rows: Sequence[Row], machine: Mapping[str, Any]) -> None:
+  table = Table(*COLUMNS, title=said(machine, [row['load'] for row in rows]), title_justify='left')
   for row in rows:
     table.add_row(*cells(row))
   Console(width=None if sys.stdout.isatty() else 180).print(table)
 
 
-def write(rows: Sequence[Mapping[str, Any]], machine: Mapping[str, Any], folder: Path, command: str) -> Path:
-  """benchmark.json, table.md and benchmark.png in the folder, which is made."""
+def together(rows: Sequence[Row], machine: Mapping[str, Any], folder: Path) -> list[Row]:
+  """These rows, and those that the folder has of the same machine and versions and of what was not measured now."""
+  file = folder / 'benchmark.json'
+  before = json.loads(file.read_text()) if file.exists() else {'machine': {}, 'rows': []}
+  of = lambda row: (row['model'], row['task'], row['batch'], row['compute'])
+  now = {of(row) for row in rows}
+  kept = [row for row in before['rows'] if before['machine'] == machine and of(row) not in now]
+  models = list(dict.fromkeys(row['model'] for row in [*kept, *rows]))
+  return sorted([*kept, *rows], key=lambda row: models.index(row['model']))
+
+
+def write(rows: Sequence[Row], machine: Mapping[str, Any], folder: Path) -> Path:
+  """benchmark.json, table.md and benchmark.png in the folder, which is made; see `together`."""
   folder.mkdir(parents=True, exist_ok=True)
-  command = f'python -m experiments.benchmark {command}'
-  numbers = {'command': command, 'machine': machine, 'rows': list(rows)}
-  write_atomic(folder / 'benchmark.json', json.dumps(numbers, indent=1) + '\n')
+  rows = together(rows, machine, folder)
+  write_atomic(folder / 'benchmark.json', json.dumps({'machine': machine, 'rows': rows}, indent=1) + '\n')
   lines = [
     f'| {" | ".join(COLUMNS)} |',
     '|' + '---|' * len(COLUMNS),
@@ -63,21 +74,24 @@ def write(rows: Sequence[Mapping[str, Any]], machine: Mapping[str, Any], folder:
     '- VQA-shaped: batches of 32 questions, 5.4 an image, 3 to 20 tokens (experiments/bench/asked.py); ours has each '
     'image once and no padding of texts. Milliseconds of a batch.',
   ]
-  text = ['# Beside HuggingFace on PyTorch', '', f'`{command}`', '', said(machine), '', *lines, '', *notes]
+  commands = [f'`{command}`  ' for command in dict.fromkeys(row['command'] for row in rows)]
+  machine_line = said(machine, [row['load'] for row in rows])
+  text = ['# Beside HuggingFace on PyTorch', '', *commands, '', machine_line, '', *lines, '', *notes]
   write_atomic(folder / 'table.md', '\n'.join(text) + '\n')
   with replacing(folder / 'benchmark.png') as out:
     picture(rows).savefig(out, format='png', dpi=150)
   return folder
 
 
-def _named(row: Mapping[str, Any]) -> str:
+def _named(row: Row) -> str:
   """The peer without the name of its class."""
   return row['peer'] if row['peer'].startswith('mmjax') else row['peer'].partition(', ')[2]
 
 
-def depth(rows: Sequence[Mapping[str, Any]], machine: Mapping[str, Any], folder: Path) -> Path:
+def depth(rows: Sequence[Row], machine: Mapping[str, Any], folder: Path) -> Path:
   """depth.json in the folder, which is made, and a table in the terminal."""
-  table = Table(*(name.replace('_', ' ') for name in rows[0]), title=said(machine), title_justify='left')
+  loads = [machine['load'], machine['load at the end']]
+  table = Table(*(name.replace('_', ' ') for name in rows[0]), title=said(machine, loads), title_justify='left')
   for row in rows:
     table.add_row(*map(str, row.values()))
   Console(width=None if sys.stdout.isatty() else 180).print(table)
@@ -87,10 +101,10 @@ def depth(rows: Sequence[Mapping[str, Any]], machine: Mapping[str, Any], folder:
   return folder / 'depth.json'
 
 
-def picture(rows: Sequence[Mapping[str, Any]]) -> Figure:
+def picture(rows: Sequence[Row]) -> Figure:
   """Bars of the ratios, 1 where both are as fast, in a panel for each model, task and batch."""
   with matplotlib.rc_context({'font.size': 9, 'axes.spines.top': False, 'axes.spines.right': False}):
-    groups: dict[str, list[Mapping[str, Any]]] = {}
+    groups: dict[str, list[Row]] = {}
     for row in rows:
       groups.setdefault(f'{row["model"]}, {row["task"]}, batch {row["batch"]}', []).append(row)
     sizes = [len(group) for group in groups.values()]

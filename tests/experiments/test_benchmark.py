@@ -63,29 +63,34 @@ def test_the_machine_names_what_is_installed():
 
 ROW = {
   'model': 'lxmert', 'task': 'forward', 'batch': 8, 'ours_ms': 100.0, 'ours_range': [99.0, 101.0], 'ours_peak': 0.8,
+  'compute': 'float32', 'command': 'python -m experiments.benchmark versus --rounds=11', 'load': 2.0,
   'peer': 'LxmertModel, PyTorch eager', 'peer_ms': 150.0, 'peer_range': [149.0, 160.0], 'peer_peak': 0.6, 'ratio': 1.5,
 }  # fmt: skip
-MACHINE = {
-  'processor': 'one',
-  'threads': 2,
-  'load': 0.1,
-  'load at the end': 2.0,
-  'python': '3',
-  'versions': {'jax': '1'},
-}
+MACHINE = {'processor': 'one', 'threads': 2, 'python': '3', 'versions': {'jax': '1'}}
 
 
 def test_what_is_kept(tmp_path):
-  folder = kept.write([ROW, ROW | {'ratio': 0.9}], MACHINE, tmp_path / 'new', 'versus --rounds=11')
+  folder = kept.write([ROW, ROW | {'ratio': 0.9, 'load': 0.1}], MACHINE, tmp_path / 'new')
   found = json.loads((folder / 'benchmark.json').read_text())
-  assert found['command'] == 'python -m experiments.benchmark versus --rounds=11'
-  assert found['rows'][0] == ROW
+  assert found['machine'] == MACHINE and found['rows'][0] == ROW
   table = (folder / 'table.md').read_text()
   assert (
     '| lxmert | forward | 8 | 100.0 (99.0–101.0) | LxmertModel, PyTorch eager | 150.0 (149.0–160.0) | 1.50 |' in table
   )
-  assert 'one, 2 threads, load 0.1 before, 2.0 after' in table
+  assert '`python -m experiments.benchmark versus --rounds=11`' in table
+  assert 'one, 2 threads, load 0.1 to 2.0' in table
   assert Image.open(folder / 'benchmark.png').size[0] > 800
+
+
+def test_what_was_found_before_stays_beside_where_it_was_not_measured_again(tmp_path):
+  clip, again = ROW | {'model': 'clip'}, ROW | {'ours_ms': 90.0, 'command': 'later'}
+  kept.write([ROW, ROW | {'task': 'train step'}, clip], MACHINE, tmp_path)
+  assert kept.together([again], MACHINE, tmp_path) == [ROW | {'task': 'train step'}, again, clip]
+  other = MACHINE | {'versions': {'jax': '2'}}
+  assert kept.together([again], other, tmp_path) == [again]
+  kept.write([again], MACHINE, tmp_path)
+  table = (tmp_path / 'table.md').read_text()
+  assert table.count('| lxmert |') == 2 and '`later`' in table and 'versus --rounds=11`' in table
 
 
 def test_without_the_peers_it_says_what_to_install():

@@ -92,9 +92,9 @@ def test_where_nothing_fits_there_is_no_largest():
   (LARGE, 'v5e:4x8'),
 ])  # fmt: skip
 def test_the_step_of_a_paper_compiles_for_a_slice(name, topology):
-  """At its sizes, on two examples a chip: of one host's 8 chips, and of a slice of several hosts."""
+  """At its sizes, on two examples a chip: of 8 chips, and of a slice of four hosts and more."""
   found, devices = compiled(name, topology)
-  assert (len({device.process_index for device in devices}) > 1) == (topology != 'v5e:2x4')
+  assert len({device.process_index for device in devices}) >= 4 or topology == 'v5e:2x4'
   assert not found.over and found.peak > 0 and found.collectives['all-reduce'][1] > 0
 
 
