@@ -100,6 +100,7 @@ def get_config(variant: str = 'scenes') -> ConfigDict:
     c.optim.lr, c.optim.steps, c.optim.warmup, c.optim.clip, c.optim.decay = 4.5e-4, 430_000, 5000, 4.0, 0.045
     c.sample.candidates = 512
     # sections 2.4 and 2.5; here parameters and moments are kept in float32
-    c.compute, c.parallel.remat, c.parallel.mesh.fsdp = 'bfloat16', 'full', 8
+    c.compute, c.parallel.remat = 'bfloat16', 'full'
+    c.parallel.mesh.data, c.parallel.mesh.fsdp = 1, -1
     c.eval.every = c.log.every = 1000
   return c

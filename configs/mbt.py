@@ -75,6 +75,7 @@ def get_config(variant: str = 'clips') -> ConfigDict:
     c.model.clip, c.model.image, c.model.patch, c.model.tubelet = 32, 224, 16, 2
     c.model.layers, c.model.fusion, c.model.bottlenecks = 12, 8, 4
     c.model.width, c.model.heads, c.model.mlp, c.model.init_std = 768, 12, 3072, 0.02
+    c.parallel.remat = 'full'  # 2,000 tokens and more an example
     c.teach = 0.0  # it begins with a trained ViT there, which is not here
     epoch = 20_361 // 64  # steps for the clips of AudioSet's balanced part
     c.optim.name, c.optim.lr, c.optim.decay = 'momentum', 0.5, 0.0

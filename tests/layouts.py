@@ -85,6 +85,7 @@ LOW = 'one, bfloat16'
 LAYOUTS = {  # name -> launcher, devices, mesh, micro-batches, and what it computes in
   'data 8': ('jit', 8, {'data': 8}, 1),
   'fsdp 8': ('jit', 8, {'fsdp': 8}, 1),
+  'data 2, fsdp 4': ('jit', 8, {'data': 2, 'fsdp': 4}, 1),
   'tensor 4': ('jit', 4, {'tensor': 4}, 1),
   'data 2, tensor 4': ('jit', 8, {'data': 2, 'tensor': 4}, 1),
   'data 2, fsdp 2, tensor 2': ('jit', 8, {'data': 2, 'fsdp': 2, 'tensor': 2}, 1),
@@ -261,6 +262,22 @@ def contrast_memory(rows: int = 512, size: int = 128) -> dict[int, int]:
   return found
 
 
+def step_memory(rows: int = 64) -> dict[str, int]:
+  """Axis -> bytes that a device needs on the way of VisualBERT's step of two layers, cut along it by all devices."""
+  c, found = cli.load_config('configs/visualbert.py:base'), {}
+  c.model.schedule = '2*[t<tv v<tv tied]'
+  step = shaped.step('visualbert', c)
+  key, batch = jax.eval_shape(lambda: jax.random.key(0)), step.abstract(rows)
+  state = jax.eval_shape(lambda key, batch: train.init(step.recipe.init(key, batch), KEEP), key, batch)
+  for axis in ('data', 'fsdp'):
+    launch = Launch('jit', rows, mesh={axis: DEVICES})
+    at = lambda shape, where: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=where)
+    given = jax.tree.map(at, (state, batch), (launch.layout(state), dict.fromkeys(batch, launch.rows)))
+    program = launch.compile_step(step.recipe.step(KEEP), state).lower(*given, at(key, launch.whole)).compile()
+    found[axis] = program.memory_analysis().temp_size_in_bytes
+  return found
+
+
 def main() -> None:
   asked = dict(flag.removeprefix('--').partition('=')[::2] for flag in sys.argv[1:])
   pick = lambda flag, every: [name for name in every if not asked.get(flag) or name in asked[flag].split(';')]
@@ -274,12 +291,14 @@ def main() -> None:
               f'{row["worst_error"]:.1e} {row["worst"]}', flush=True)  # fmt: skip
   if 'json' in asked:
     more = {'evaluations': evaluated(), 'draws': draws(), 'contrast': contrast_memory(), 'moved': moved()}
-    print(json.dumps({'steps': rows} | more))
+    print(json.dumps({'steps': rows, 'memory': step_memory()} | more))
   else:
     print('an evaluation on 8 devices against one: jit {:.1e}, pmap {:.1e}'.format(*evaluated()))
     print('a state on 8 devices, on 4 from its checkpoint, on 1 from that:', *(found[:12] for found in moved()))
     for devices, size in contrast_memory().items():
       print(f'a contrast of 512 rows a device on {devices}: {size / 2**20:.2f} MiB a device on the way')
+    for axis, size in step_memory().items():
+      print(f'a step of VisualBERT with two layers and 64 rows, {axis} 8: {size / 2**20:.0f} MiB a device on the way')
 
 
 if __name__ == '__main__':

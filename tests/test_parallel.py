@@ -120,12 +120,15 @@ def test_pmap_has_rules_of_no_kind():
     parallel.Launch('pmap', 8, devices=jax.devices()[:1], rules=('kernel: fsdp',))
 
 
+TRIED = ('data 2, fsdp 4', 'data 2, tensor 4', 'data 2, fsdp 2, tensor 2', 'pmap 8', LOW)
+
+
 @pytest.fixture(scope='module')
 def layouts():
-  """What python -m tests.layouts finds on eight simulated devices, in two layouts that have all there is."""
-  command = [sys.executable, '-m', 'tests.layouts', '--json', f'--layouts=data 2, fsdp 2, tensor 2;pmap 8;{LOW}']
+  """What python -m tests.layouts finds on eight simulated devices, in the layouts that have all there is."""
+  command = [sys.executable, '-m', 'tests.layouts', '--json', f'--layouts={";".join(TRIED)}']
   fast = os.environ | {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'}  # it compiles faster
-  done = subprocess.run(command, cwd=cli.ROOT, env=fast, capture_output=True, text=True, timeout=900)
+  done = subprocess.run(command, cwd=cli.ROOT, env=fast, capture_output=True, text=True, timeout=1800)
   assert done.returncode == 0, done.stderr
   return json.loads(done.stdout)
 
@@ -134,7 +137,7 @@ def layouts():
 def test_every_layout_has_the_gradients_of_one_device(layouts):
   found = {(row['family'], row['layout']): row for row in layouts['steps'] if row['layout'] != LOW}
   every = (*FAMILIES, PRETRAINING)
-  assert {family for family, _ in found} == set(every) and len(found) == 2 * len(every) - 2  # see APART
+  assert {family for family, _ in found} == set(every) and len(found) == (len(TRIED) - 1) * len(every) - 2  # APART
   for row in found.values():
     assert row['loss'] <= 2e-6 and row['all'] <= 1e-5 and row['worst_error'] <= 1e-4, row
   assert any(row['all'] > 0 for row in found.values())  # else all would have run on one device
@@ -164,6 +167,12 @@ def test_a_checkpoint_moves_to_fewer_devices_bit_for_bit(layouts):
 def test_the_memory_of_a_contrast_does_not_grow_with_the_devices(layouts):
   memory = {int(devices): size for devices, size in layouts['contrast'].items()}
   assert set(memory) == {1, 2, 4, 8} and max(memory.values()) < 1.2 * memory[1]
+
+
+@pytest.mark.slow
+def test_parameters_that_are_cut_leave_each_device_its_own_rows_alone(layouts):
+  memory = layouts['memory']
+  assert set(memory) == {'data', 'fsdp'} and memory['fsdp'] < memory['data']
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from mmjax.fusion.schedule import Group, Item, Source, Sub, edge, parse, skippin
 from mmjax.layers.attention import attend
 from mmjax.layers.cache import CACHE, remembered
 from mmjax.layers.packed import Packed, packed
-from mmjax.layers.ways import rematerialised
+from mmjax.layers.ways import layer_step
 
 Memory = Mapping[str, tuple[int, jax.Array | int]]  # stream -> (rows that are kept of it, the row where a call's begin)
 
@@ -312,7 +312,7 @@ class FusionStack(nn.Module):
         self.normed,
       )
       step = lambda module, x, rest=rest: module(x, *rest, side, memory, train=train)
-      step = rematerialised(step, self.scan)
+      step = layer_step(step, self.scan)
       if self.scan:
         scanned = nn.scan(
           lambda module, x, _, step=step: (step(module, x), None),

@@ -4,6 +4,7 @@ It is said around the tracing of a step (`using`), so that no module has to hand
 """
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ import jax
 from flax import linen as nn
 
 from mmjax.errors import UserError, nearest
+from mmjax.layers.axes import by_rows
 
 ATTENTION = ('auto', 'xla', 'cudnn')  # see attention.py
 REMAT = {  # what of a layer is kept for its gradient, beside what it was given; all else is computed again
@@ -54,7 +56,10 @@ def now() -> Ways:
   return _now.get()
 
 
-def rematerialised(step: Callable[..., Any], scanned: bool) -> Callable[..., Any]:
-  """A layer, (module, *arrays) -> arrays, that keeps for its gradient what the way of now says. scanned: by nn.scan."""
+def layer_step(step: Callable[..., Any], scanned: bool) -> Callable[..., Any]:
+  """A layer, (module, x, ...) -> the next x, whose rows stay where they belong (`by_rows`), and which keeps for its
+  gradient what the way of now says. x: arrays [rows,...]; scanned: by nn.scan."""
   policy = REMAT[now().remat]
-  return step if policy is None else nn.remat(step, prevent_cse=not scanned, policy=policy)
+  kept = step if policy is None else nn.remat(step, prevent_cse=not scanned, policy=policy)
+  at_home = functools.partial(jax.tree.map, by_rows)
+  return lambda module, x, *more: at_home(kept(module, at_home(x), *more))

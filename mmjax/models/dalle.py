@@ -25,7 +25,7 @@ from mmjax.errors import UserError, nearest
 from mmjax.layers.attention import LOWEST, attend
 from mmjax.layers.cache import CACHE, remembered, stepping
 from mmjax.layers.embed import Embed
-from mmjax.layers.ways import rematerialised
+from mmjax.layers.ways import layer_step
 from mmjax.models.dvae import DVAE
 
 WINDOW = 5  # a side of what conv_like attention reads
@@ -246,7 +246,7 @@ class DALLE(nn.Module):
     kind = np.array([kinds.index(name) for name in self.attention])[number % len(self.attention)]
     scale = np.select([number < 18, number < 24], [0.1, 1e-5], 1e-6).astype(np.float32)  # LayerScale, section 3
     step = lambda layer, x, scale, kind: layer(x, scale, masks[kind], angles, rows, at, train=train)
-    step = rematerialised(step, scanned=True)
+    step = layer_step(step, scanned=True)
     scanned = nn.scan(
       lambda layer, x, own: (step(layer, x, *own), None),
       variable_axes=dict.fromkeys(('params', CACHE), 0),

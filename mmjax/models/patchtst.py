@@ -21,7 +21,7 @@ from mmjax.errors import UserError
 from mmjax.fusion.layers import ENTRY, STACKED, STATES, keep, read_itself
 from mmjax.fusion.owner import Owner
 from mmjax.layers.blocks import batch_norm, made_of
-from mmjax.layers.ways import rematerialised
+from mmjax.layers.ways import layer_step
 
 NORMS = ('batchnorm', 'layernorm')
 
@@ -122,7 +122,7 @@ class PatchTST(nn.Module):
       x = jnp.concatenate([first, x], 2)
     x = nn.Dropout(self.dropout, deterministic=not train)(x + place)
     keep(self, STATES, ENTRY, x)
-    step = rematerialised(lambda module, x: module(x, train=train), scanned=True)
+    step = layer_step(lambda module, x: module(x, train=train), scanned=True)
     scanned = nn.scan(
       lambda module, x, _: (step(module, x), None),
       variable_axes=dict.fromkeys((*STACKED, 'batch_stats'), 0),

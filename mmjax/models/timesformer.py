@@ -20,7 +20,7 @@ from mmjax.errors import UserError
 from mmjax.fusion.layers import ENTRY, STACKED, STATES, keep, read_itself
 from mmjax.fusion.owner import Owner
 from mmjax.layers.blocks import made_of
-from mmjax.layers.ways import rematerialised
+from mmjax.layers.ways import layer_step
 
 
 class DividedLayer(nn.Module):
@@ -98,7 +98,7 @@ class TimeSformer(nn.Module):
     keep(self, STATES, ENTRY, x)
     layer = partial(made_of, DividedLayer, self, 'layers')
     step = lambda module, x: module(x, train=train)
-    step = rematerialised(step, scanned=True)
+    step = layer_step(step, scanned=True)
     scanned = nn.scan(
       lambda module, x, _: (step(module, x), None),
       variable_axes=dict.fromkeys(STACKED, 0),

@@ -107,7 +107,7 @@ def test_what_is_too_large_for_a_slice_is_said():
 def compiled(name, topology):
   devices = compile_for.devices_of(topology)
   c = cli.load_config(f'configs/{name}.py:base')
-  c.data.images = 2 * len(devices)
+  c.data.images = 2 * len(devices) * c.optim.micro_batches
   return compile_for.Step(c, name, devices, quick=True).compiled(c.data.images), devices
 
 
