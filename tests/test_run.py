@@ -1,5 +1,8 @@
 """What a loop needs besides the step: the numbers of a window, and the steps of a profile."""
 
+import os
+import subprocess
+import sys
 import time
 
 import jax.numpy as jnp
@@ -7,8 +10,35 @@ import numpy as np
 import pytest
 
 from mmjax import run
+from mmjax.cli import ROOT
 from mmjax.errors import RunError, UserError
 from mmjax.train import State
+
+FAULTS = """
+import resource
+import jax
+import jax.numpy as jnp
+from mmjax import run
+{before}
+step, x = jax.jit(lambda x: jnp.sin(x) @ jnp.ones((8192, 8))), jnp.ones((4096, 8192))
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(3):
+  began = faults()
+  step(x).block_until_ready()
+  found = faults() - began
+print(found)
+"""
+
+
+def test_the_memory_of_a_step_is_there_for_the_next_one():
+  """Pages of 4 KiB that a step asks the kernel for, which needs 128 MiB and more on the way."""
+  environment = os.environ | {'JAX_PLATFORMS': 'cpu'}
+  run_it = lambda before: int(
+    subprocess.run(
+      [sys.executable, '-c', FAULTS.format(before=before)], cwd=ROOT, env=environment, capture_output=True, check=True
+    ).stdout
+  )
+  assert run_it('') > 10_000 > 1_000 > run_it('run.keep_memory()')
 
 
 def test_a_window_measures_what_was_not_skipped():
