@@ -22,16 +22,17 @@ from mmjax import run
 {before}
 step, x = jax.jit(lambda x: jnp.sin(x) @ jnp.ones((8192, 8))), jnp.ones((4096, 8192))
 faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(3):
+found = []
+for _ in range(6):
   began = faults()
   step(x).block_until_ready()
-  found = faults() - began
-print(found)
+  found.append(faults() - began)
+print(min(found))
 """
 
 
 def test_the_memory_of_a_step_is_there_for_the_next_one():
-  """Pages of 4 KiB that a step asks the kernel for, which needs 128 MiB and more on the way."""
+  """Pages of 4 KiB that a step asks the kernel for, which needs 128 MiB on the way: the least of some."""
   environment = os.environ | {'JAX_PLATFORMS': 'cpu'}
   run_it = lambda before: int(
     subprocess.run(
