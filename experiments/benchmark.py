@@ -15,7 +15,7 @@ depth: compile times and memory of a training step of 6, 12 and 24 layers, scann
 own: waiting for data and examples/s of a short run of the default experiment, its warm start-up, checkpoints written
 beside training, texts tokenised once, decoding with and without a cache, and the accuracies of results/.
 All print a table; --out=FOLDER (versus, depth: results/benchmark, where not given) keeps the numbers and a picture.
-What versus found there before, of the same machine and versions, stays beside: models can be measured one by one.
+What versus found there before, of the same machine, versions and depth, stays: models can be measured one by one.
 """
 
 import argparse
@@ -87,12 +87,12 @@ def versus(args: argparse.Namespace) -> None:
   torch.set_num_threads(threads)
   runs.keep_memory()
   machine = {name: value for name, value in timing.machine(threads).items() if name != 'load'}
-  command = {'command': f'python -m experiments.benchmark {" ".join(sys.argv[1:])}'}
+  run = {'command': f'python -m experiments.benchmark {" ".join(sys.argv[1:])}', 'layers': args.layers}
   folder, rows = args.out or cli.ROOT / 'results' / 'benchmark', []
   began = time.perf_counter()
   for model in args.models:
     for found in against.rows(model, map(int, args.batches), args.tasks, args.rounds, args.layers, args.compute):
-      rows.append(found | command | {'load': round(os.getloadavg()[0], 2)})
+      rows.append(found | run | {'load': round(os.getloadavg()[0], 2)})
       took = time.perf_counter() - began
       print(f'{took:5.0f} s  {" | ".join(kept.cells(rows[-1]))}', file=sys.stderr, flush=True)
     kept.write(rows, machine, folder)

@@ -83,11 +83,10 @@ def two(run: Path, pause: float = 0.0, odd: tuple[int, int] = (-1, -1)) -> list[
   return [start(run, f'host{n}', f'{n}/2@{address}', pause, odd[n]) for n in range(2)]
 
 
-def ended(process: subprocess.Popen) -> tuple[int, str]:
-  """The exit code of a host, and its last line."""
+def ended(process: subprocess.Popen) -> tuple[int, list[str]]:
+  """The exit code of a host, and what it said of its end."""
   _, err = process.communicate(timeout=300)
-  lines = [line for line in err.splitlines() if line.startswith(('error: ', 'preempted: '))]
-  return process.returncode, lines[-1] if lines else ''
+  return process.returncode, [line for line in err.splitlines() if line.startswith(('error: ', 'preempted: '))]
 
 
 def free_port() -> int:
@@ -116,7 +115,7 @@ def campaign(root: Path, victim: int = 1, by: signal.Signals = signal.SIGKILL) -
   saved = max(
     int(folder.name) for folder in (run / 'checkpoints').glob('[0-9]*') if (folder / 'manifest.json').is_file()
   )
-  assert ended(start(run, 'rest'))[0] == ended(start(alone, 'whole'))[0] == 0
+  assert ended(start(run, 'rest')) == ended(start(alone, 'whole')) == (0, [])
   counted = [line for n in range(2) for line in lines(run, f'host{n}') if line['step'] <= saved] + lines(run, 'rest')
   epochs: list[dict[int, int]] = [{} for _ in range(STEPS * ROWS // EXAMPLES)]
   for line in counted:
@@ -135,7 +134,7 @@ def campaign(root: Path, victim: int = 1, by: signal.Signals = signal.SIGKILL) -
   }  # fmt: skip
 
 
-def in_slurm(root: Path) -> list[tuple[int, str]]:
+def in_slurm(root: Path) -> list[tuple[int, list[str]]]:
   """Two hosts that find each other by what SLURM tells each of its tasks: how each ended."""
   root.mkdir(parents=True, exist_ok=True)
   told = {'SLURM_JOB_ID': str(os.getpid()), 'SLURM_STEP_NODELIST': 'localhost', 'SLURM_NTASKS': '2'}
@@ -144,7 +143,7 @@ def in_slurm(root: Path) -> list[tuple[int, str]]:
   return [ended(one) for one in pair]
 
 
-def unequal(root: Path) -> list[tuple[int, str]]:
+def unequal(root: Path) -> list[tuple[int, list[str]]]:
   """Two hosts, of which the second has another example in the middle: how each ended."""
   return [ended(one) for one in two(root / 'run', odd=(-1, EXAMPLES // 2))]
 

@@ -25,7 +25,7 @@ import optax
 from flax import linen as nn
 from flax import traverse_util
 
-from experiments import shaped
+from experiments import compile_for, shaped
 from mmjax import cli, flops, objectives, train
 from mmjax.checkpoint import Checkpoints, sha256
 from mmjax.layers.packed import places
@@ -266,21 +266,16 @@ def step_memory(rows: int = 64) -> dict[str, int]:
   """Axis -> bytes that a device needs on the way of VisualBERT's step of two layers, cut along it by all devices."""
   c, found = cli.load_config('configs/visualbert.py:base'), {}
   c.model.schedule = '2*[t<tv v<tv tied]'
-  step = shaped.step('visualbert', c)
-  key, batch = jax.eval_shape(lambda: jax.random.key(0)), step.abstract(rows)
-  state = jax.eval_shape(lambda key, batch: train.init(step.recipe.init(key, batch), KEEP), key, batch)
   for axis in ('data', 'fsdp'):
-    launch = Launch('jit', rows, mesh={axis: DEVICES})
-    at = lambda shape, where: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=where)
-    given = jax.tree.map(at, (state, batch), (launch.layout(state), dict.fromkeys(batch, launch.rows)))
-    program = launch.compile_step(step.recipe.step(KEEP), state).lower(*given, at(key, launch.whole)).compile()
-    found[axis] = program.memory_analysis().temp_size_in_bytes
+    c.parallel.mesh.update({'data': 1, 'fsdp': 1} | {axis: DEVICES})
+    found[axis] = compile_for.Step(c, 'visualbert', jax.devices(), quick=False).compiled(rows).temporary
   return found
 
 
 def main() -> None:
   asked = dict(flag.removeprefix('--').partition('=')[::2] for flag in sys.argv[1:])
   pick = lambda flag, every: [name for name in every if not asked.get(flag) or name in asked[flag].split(';')]
+  memory = step_memory()  # before shapes are MADE_SMALL
   rows = []
   for name in pick('only', (*FAMILIES, PRETRAINING)):
     found = compare(name, pick('layouts', LAYOUTS))
@@ -291,13 +286,13 @@ def main() -> None:
               f'{row["worst_error"]:.1e} {row["worst"]}', flush=True)  # fmt: skip
   if 'json' in asked:
     more = {'evaluations': evaluated(), 'draws': draws(), 'contrast': contrast_memory(), 'moved': moved()}
-    print(json.dumps({'steps': rows, 'memory': step_memory()} | more))
+    print(json.dumps({'steps': rows, 'memory': memory} | more))
   else:
     print('an evaluation on 8 devices against one: jit {:.1e}, pmap {:.1e}'.format(*evaluated()))
     print('a state on 8 devices, on 4 from its checkpoint, on 1 from that:', *(found[:12] for found in moved()))
     for devices, size in contrast_memory().items():
       print(f'a contrast of 512 rows a device on {devices}: {size / 2**20:.2f} MiB a device on the way')
-    for axis, size in step_memory().items():
+    for axis, size in memory.items():
       print(f'a step of VisualBERT with two layers and 64 rows, {axis} 8: {size / 2**20:.0f} MiB a device on the way')
 
 

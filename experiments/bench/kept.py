@@ -46,12 +46,13 @@ def show(rows: Sequence[Row], machine: Mapping[str, Any]) -> None:
 
 
 def together(rows: Sequence[Row], machine: Mapping[str, Any], folder: Path) -> list[Row]:
-  """These rows, and those that the folder has of the same machine and versions and of what was not measured now."""
+  """These rows, and those that the folder has of the same machine, versions and depth, of what was not measured now."""
   file = folder / 'benchmark.json'
   before = json.loads(file.read_text()) if file.exists() else {'machine': {}, 'rows': []}
   of = lambda row: (row['model'], row['task'], row['batch'], row['compute'])
   now = {of(row) for row in rows}
-  kept = [row for row in before['rows'] if before['machine'] == machine and of(row) not in now]
+  same = before['machine'] == machine
+  kept = [row for row in before['rows'] if same and row['layers'] == rows[0]['layers'] and of(row) not in now]
   models = list(dict.fromkeys(row['model'] for row in [*kept, *rows]))
   return sorted([*kept, *rows], key=lambda row: models.index(row['model']))
 

@@ -63,7 +63,7 @@ def test_the_machine_names_what_is_installed():
 
 ROW = {
   'model': 'lxmert', 'task': 'forward', 'batch': 8, 'ours_ms': 100.0, 'ours_range': [99.0, 101.0], 'ours_peak': 0.8,
-  'compute': 'float32', 'command': 'python -m experiments.benchmark versus --rounds=11', 'load': 2.0,
+  'compute': 'float32', 'command': 'python -m experiments.benchmark versus --rounds=11', 'load': 2.0, 'layers': 0,
   'peer': 'LxmertModel, PyTorch eager', 'peer_ms': 150.0, 'peer_range': [149.0, 160.0], 'peer_peak': 0.6, 'ratio': 1.5,
 }  # fmt: skip
 MACHINE = {'processor': 'one', 'threads': 2, 'python': '3', 'versions': {'jax': '1'}}
@@ -88,6 +88,8 @@ def test_what_was_found_before_stays_beside_where_it_was_not_measured_again(tmp_
   assert kept.together([again], MACHINE, tmp_path) == [ROW | {'task': 'train step'}, again, clip]
   other = MACHINE | {'versions': {'jax': '2'}}
   assert kept.together([again], other, tmp_path) == [again]
+  short = again | {'layers': 1}
+  assert kept.together([short], MACHINE, tmp_path) == [short]
   kept.write([again], MACHINE, tmp_path)
   table = (tmp_path / 'table.md').read_text()
   assert table.count('| lxmert |') == 2 and '`later`' in table and 'versus --rounds=11`' in table

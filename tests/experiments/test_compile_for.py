@@ -1,5 +1,6 @@
 """Steps of the papers as shapes, and what is read out of a compiled program; the compilation is tested under `tpu`."""
 
+import math
 import re
 import types
 
@@ -94,6 +95,7 @@ def test_where_nothing_fits_there_is_no_largest():
 def test_the_step_of_a_paper_compiles_for_a_slice(name, topology):
   """At its sizes, on two examples a chip: of 8 chips, and of a slice of four hosts and more."""
   found, devices = compiled(name, topology)
+  assert len(devices) == math.prod(map(int, topology.partition(':')[2].split('x')))
   assert len({device.process_index for device in devices}) >= 4 or topology == 'v5e:2x4'
   assert not found.over and found.peak > 0 and found.collectives['all-reduce'][1] > 0
 
